@@ -1,0 +1,244 @@
+"""The one table of settings: YAML file = ROS parameters = JSON schema.
+
+Every default stands here and nowhere else. ``settings()`` flattens the tree into dotted names
+(``sync.lidar.timeout_s``), which are the ROS parameter names. A parameter file has ROS's own form
+(``/**: ros__parameters: ...``); a plain tree is read as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from samseg_ros.errors import SamsegError, nearest
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _runtime(default: Any, description: str, **limits: Any) -> Any:
+    """Declare a field that may change while the node is active."""
+    return Field(default, description=description, json_schema_extra={"runtime": True}, **limits)
+
+
+class ModelConfig(_Section):
+    name: str = Field("mm_sam_adapter", description="Model, one of `samseg models`.")
+    config: str = Field("compact", description="Preset of the model.")
+    checkpoint: str = Field(
+        "", description="Weights (.safetensors) or a folder with model.yaml; empty: the weights shipped for the preset."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Arithmetic; auto: bf16 on CUDA and on CPUs with AMX, else fp32."
+    )
+    device: str = Field("auto", description="torch device; auto: cuda where there is one, else cpu.")
+    compile: bool = Field(False, description="torch.compile the network in configure (minutes the first time).")
+    threads: int = Field(0, ge=0, le=256, description="CPU threads of the network; 0: all cores.")
+
+
+class LabelsConfig(_Section):
+    path: str = Field("", description="Label set: a shipped name or a CSV (id,name,r,g,b); empty: the model's own.")
+    remap_path: str = Field("", description="CSV (from,to) applied to published ids; empty: none.")
+
+
+class InputSyncConfig(_Section):
+    noise_window_s: float = Field(0.05, ge=0.0, le=10.0, description="Largest |stamp difference| to the camera, s.")
+    offset_s: float = Field(0.0, ge=-10.0, le=10.0, description="This input's stamp minus the camera's for the same moment, s.")
+    timeout_s: float = Field(0.1, ge=0.0, le=60.0, description="Longest wait for this input after the image came, s.")
+    on_missing: Literal["zero", "last", "skip"] = Field(
+        "zero", description="zero: run without it; last: reuse its last message; skip: drop the frame."
+    )
+    required: bool = Field(False, description="Drop frames without this input, whatever on_missing says.")
+
+
+class SyncConfig(_Section):
+    thermal: InputSyncConfig = InputSyncConfig()
+    lidar: InputSyncConfig = InputSyncConfig()
+    time_jump_reset_s: float = Field(
+        2.0, gt=0.0, le=3600.0, description="A jump of the camera's stamps beyond this empties the queues, s."
+    )
+
+
+class ProjectionConfig(_Section):
+    rectified: Literal["auto", "yes", "no"] = Field(
+        "auto", description="Whether images are rectified; auto: from camera_info (all-zero D means rectified)."
+    )
+    thermal: Literal["aligned", "calibrated"] = Field(
+        "aligned", description="aligned: the thermal image shares the camera's view (calibrated: not built yet, refused)."
+    )
+    motion_compensation: bool = Field(False, description="Move LiDAR points to the image's stamp through fixed_frame (full profile).")
+    fixed_frame: str = Field("odom", description="Frame that does not move, for motion compensation.")
+    calibration_path: str = Field("", description="YAML of extrinsics, used where TF is not available.")
+    max_range_m: float = Field(80.0, gt=0.0, le=1000.0, description="Points beyond are dropped; scale of the range channel, m.")
+    max_intensity: float = Field(1.0, gt=0.0, description="Intensity that maps to 1 (Velodyne, Ouster raw: 255 or more).")
+    dilation_px: int = Field(2, ge=1, le=9, description="Side of the square that each point fills at network size.")
+    occlusion: bool = Field(True, description="Drop points that shine through a nearer surface.")
+
+
+class ThermalConfig(_Section):
+    normalization: Literal["percentile", "fixed", "minmax"] = Field(
+        "percentile", description="How counts become 0..1: per-image percentiles, a fixed range, or the image's extremes."
+    )
+    percentile_low: float = Field(1.0, ge=0.0, le=50.0, description="Percentile that becomes 0.")
+    percentile_high: float = Field(99.0, ge=50.0, le=100.0, description="Percentile that becomes 1.")
+    fixed_low: float = Field(27315.0, description="Counts that become 0 (fixed).")
+    fixed_high: float = Field(31315.0, description="Counts that become 1 (fixed).")
+
+
+class PublishConfig(_Section):
+    confidence_encoding: Literal["mono8", "32FC1"] = Field("mono8", description="Encoding of ~/output/confidence.")
+    probabilities_stride: int = Field(4, ge=1, le=32, description="Pixels per cell of ~/output/class_probabilities.")
+    min_confidence: float = _runtime(0.0, "Pixels whose posterior is below become 255.", ge=0.0, le=1.0)
+    overlay_alpha: float = _runtime(0.55, "Opacity of the class colours in ~/debug/overlay.", ge=0.0, le=1.0)
+
+
+class QosConfig(_Section):
+    reliability: Literal["auto", "reliable", "best_effort"] = Field(
+        "auto", description="Of the inputs; auto: reliable if every publisher offers it, else best effort."
+    )
+    depth: int = Field(2, ge=1, le=100, description="History depth of the inputs.")
+
+
+class DiagnosticsConfig(_Section):
+    period_s: float = Field(1.0, gt=0.0, le=60.0, description="Seconds between /diagnostics messages.")
+    max_allowed_processing_time_ms: float = _runtime(500.0, "A slower frame is a WARN.", gt=0.0)
+    max_acceptable_consecutive_delay_ms: float = _runtime(2000.0, "Slower frames for this long are an ERROR.", gt=0.0)
+    input_timeout_s: float = _runtime(1.0, "An input silent for longer is reported missing, s.", gt=0.0)
+
+
+class Config(_Section):
+    """Everything that a user can choose."""
+
+    model: ModelConfig = ModelConfig()
+    labels: LabelsConfig = LabelsConfig()
+    sync: SyncConfig = SyncConfig()
+    projection: ProjectionConfig = ProjectionConfig()
+    thermal: ThermalConfig = ThermalConfig()
+    publish: PublishConfig = PublishConfig()
+    qos: QosConfig = QosConfig()
+    diagnostics: DiagnosticsConfig = DiagnosticsConfig()
+    max_rate_hz: float = _runtime(0.0, "Upper limit of processed frames per second; 0: none.", ge=0.0, le=1000.0)
+    drop_policy: Literal["newest", "none"] = Field(
+        "newest", description="newest: while the model runs only the newest set waits; none: every set is queued (replay)."
+    )
+    autostart: bool = Field(True, description="Configure and activate the lifecycle node by itself.")
+    tune_malloc: bool = Field(True, description="Keep large message buffers in the heap (glibc only).")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One leaf of the tree."""
+
+    name: str
+    """Dotted name, which is the ROS parameter's name."""
+    default: Any
+    description: str
+    choices: tuple[str, ...]
+    """Allowed values, empty where any will do."""
+    minimum: float | None
+    maximum: float | None
+    runtime: bool
+    """Whether it may change while the node is active."""
+
+
+def settings(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[Setting]:
+    """Yield every leaf of the tree in the order of declaration."""
+    for name, info in section.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from settings(info.annotation, f"{prefix}{name}.")
+        else:
+            yield _setting(prefix + name, info)
+
+
+def _setting(name: str, info: FieldInfo) -> Setting:
+    limits = {key: getattr(m, key) for m in info.metadata for key in ("ge", "gt", "le", "lt") if hasattr(m, key)}
+    extra = info.json_schema_extra
+    return Setting(
+        name=name,
+        default=info.default,
+        description=info.description or "",
+        choices=tuple(get_args(info.annotation)),
+        minimum=limits.get("ge", limits.get("gt")),
+        maximum=limits.get("le", limits.get("lt")),
+        runtime=isinstance(extra, dict) and bool(extra.get("runtime")),
+    )
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Return the tree as dotted names and values (what a ROS node declares)."""
+    return {s.name: _lookup(config, s.name) for s in settings()}
+
+
+def _lookup(config: BaseModel, dotted: str) -> Any:
+    value: Any = config
+    for part in dotted.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def from_flat(values: Mapping[str, Any], source: str = "parameters") -> Config:
+    """Build the tree from dotted names; what is not named keeps its default.
+
+    Raises:
+        SamsegError: an unknown name (with the nearest valid one), a wrong type, or a value outside its range.
+    """
+    tree: dict[str, Any] = {}
+    known = {s.name for s in settings()}
+    for name, value in values.items():
+        if name not in known:
+            raise SamsegError(f"{source}: unknown setting {name!r}; {nearest(name, known)}")
+        *parents, leaf = name.split(".")
+        node = tree
+        for part in parents:
+            node = node.setdefault(part, {})
+        node[leaf] = value
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"])
+        raise SamsegError(f"{source}: {where}: {first['msg']}, got {first['input']!r}") from None
+
+
+def _flatten_tree(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten_tree(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+ROS_OWN = ("use_sim_time", "qos_overrides.")
+"""Parameters of rclpy itself that a parameter file may hold beside ours."""
+
+
+def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a parameter file (ROS form or plain tree) and lay ``overrides`` (dotted names) over it.
+
+    Raises:
+        SamsegError: the file is missing or no YAML mapping, or a setting is unknown or out of range.
+    """
+    path = Path(path)
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SamsegError(f"{path}: cannot be read as YAML ({error}); give a parameter file like config/*.param.yaml") from None
+    tree = {} if tree is None else tree
+    if not isinstance(tree, dict):
+        raise SamsegError(f"{path}: expected a mapping of settings, got {type(tree).__name__}")
+    if any(isinstance(v, dict) and "ros__parameters" in v for v in tree.values()):
+        sections = [v.get("ros__parameters") or {} for v in tree.values() if isinstance(v, dict)]
+        tree = {k: v for section in sections for k, v in section.items()}
+    flat = {k: v for k, v in _flatten_tree(tree) if not k.startswith(ROS_OWN)}
+    return from_flat({**flat, **(overrides or {})}, source=str(path))
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of the tree (Autoware's ``schema/*.schema.json`` convention)."""
+    return Config.model_json_schema()
