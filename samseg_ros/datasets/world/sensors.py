@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from samseg_ros.datasets.world import casting, shading
+from samseg_ros.datasets.world import casting, shading, surfaces
+from samseg_ros.datasets.world.light import SUN_RGB
 from samseg_ros.datasets.world.primitives import CLASS, CX, CY, CZ, MATERIAL, RED, Material
 from samseg_ros.datasets.world.scene import Scene
 from samseg_ros.datasets.world.weather import Light
@@ -80,7 +81,7 @@ def capture(scene: Scene, light: Light, rig: Rig, t: float, rng: np.random.Gener
     depth, index = casting.cast_camera(rows, scene.ground, pose, k, height, width)
     basis = casting.sun_basis(light.sun_direction)
     center = pose[:3, 3] + 40.0 * np.array([base[0, 0], base[1, 0], 0.0])
-    cells = SHADOW_CELLS if light.table[3:6].max() > 0.02 else 1
+    cells = SHADOW_CELLS if light.table[SUN_RGB : SUN_RGB + 3].max() > 0.02 else 1
     shadow = casting.cast_shadow(rows, basis, center, SHADOW_HALF_M, cells)
     lamps = rows[(rows[:, MATERIAL] == Material.LAMP) & (np.abs(rows[:, CX] - pose[0, 3]) < 70)][:, [CX, CY, CZ]]
     radiance, heat, labels = shading.shade(
@@ -200,7 +201,7 @@ def scan(
     albedo = np.where(hit >= 0, rows[np.maximum(hit, 0), RED], scene.ground[11])
     world = rays @ pose[:3, :3].T * r[:, None] + pose[:3, 3]
     on_ground = np.nonzero(hit < 0)[0]
-    kinds = shading.ground_kinds(scene.ground, np.ascontiguousarray(world[on_ground, :2]))
+    kinds = surfaces.ground_kinds(scene.ground, np.ascontiguousarray(world[on_ground, :2]))
     albedo[on_ground[kinds == 1]] = 0.7
     albedo[on_ground[kinds == 2]] = scene.ground[12]
     albedo[on_ground[kinds == 4]] = 0.35

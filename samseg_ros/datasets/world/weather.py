@@ -6,6 +6,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from samseg_ros.datasets.world.light import (
+    AIR_C,
+    CLOUD_SEED,
+    FOG_PER_M,
+    HORIZON_RGB,
+    LAMPS,
+    LIGHT_COLUMNS,
+    SUN_DIRECTION,
+    SUN_LOAD_C,
+    SUN_RGB,
+    WET,
+    ZENITH_RGB,
+)
 from samseg_ros.errors import SamsegError, nearest
 
 Triple = tuple[float, float, float]
@@ -146,7 +159,7 @@ class Light:
     air_c: float
     fog_per_m: float
     table: np.ndarray
-    """(32,) see shading.LIGHT_COLUMNS."""
+    """(LIGHT_COLUMNS,) for the shading kernel, see light.py."""
 
 
 def draw_light(name: str, rng: np.random.Generator, heading: float) -> Light:
@@ -159,11 +172,11 @@ def draw_light(name: str, rng: np.random.Generator, heading: float) -> Light:
     tint = rng.uniform(0.9, 1.1, 3)
     overcast = rng.uniform(0.05, 1.0) if c.name in ("day", "glare") and not c.glare else 1.0
     strength = rng.uniform(0.75, 1.25)
-    table = np.zeros(32)
-    table[0:3] = sun
-    table[3:6] = np.array(c.sun_color) * c.sun * strength * overcast * tint
-    table[6:9] = np.array(c.sky_color) * c.sky * strength * tint
-    table[9:12] = np.array(c.zenith_color) * c.sky * strength * tint
-    table[12:16] = fog, air, c.sun_load_c * overcast, c.lamps
-    table[16:18] = c.wet, rng.uniform(0, 500)
+    table = np.zeros(LIGHT_COLUMNS)
+    table[SUN_DIRECTION : SUN_DIRECTION + 3] = sun
+    table[SUN_RGB : SUN_RGB + 3] = np.array(c.sun_color) * c.sun * strength * overcast * tint
+    table[HORIZON_RGB : HORIZON_RGB + 3] = np.array(c.sky_color) * c.sky * strength * tint
+    table[ZENITH_RGB : ZENITH_RGB + 3] = np.array(c.zenith_color) * c.sky * strength * tint
+    table[[FOG_PER_M, AIR_C, SUN_LOAD_C, LAMPS]] = fog, air, c.sun_load_c * overcast, c.lamps
+    table[[WET, CLOUD_SEED]] = c.wet, rng.uniform(0, 500)
     return Light(c, sun, air, fog, table)
