@@ -1,0 +1,162 @@
+"""The models: one row each, and how a network with its labels and weights comes from a model.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+from samseg_ros.config import ModelConfig
+from samseg_ros.errors import SamsegError, nearest
+from samseg_ros.labels import LabelSet, load_labels
+from samseg_ros.models import mm_sam_adapter
+from samseg_ros.models.weights import load_weights, save_weights
+from samseg_ros.resources import models_dir
+
+SPEC_FILE = "model.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One row of the table of models."""
+
+    about: str
+    presets: tuple[str, ...]
+    build: Callable[[str, Sequence[str], int], nn.Module]
+    """(preset, modalities, classes) to a network with fresh weights."""
+
+    def __str__(self) -> str:
+        return f"{self.about} Presets: {', '.join(self.presets)}."
+
+
+MODELS: dict[str, ModelEntry] = {
+    "mm_sam_adapter": ModelEntry(
+        "SAM encoder with a multimodal adapter (camera + thermal + LiDAR, any of the two may be missing).",
+        tuple(mm_sam_adapter.PRESETS),
+        lambda preset, modalities, classes: mm_sam_adapter.build(mm_sam_adapter.PRESETS[preset], modalities, classes),
+    ),
+}
+
+
+class ModelSpec(BaseModel):
+    """What weights are for: the content of a model.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description="Row of MODELS.")
+    preset: str = Field(description="Preset of that model.")
+    labels: str = Field(description="Label set: a shipped name or a CSV.")
+    modalities: tuple[str, ...] = Field(min_length=1, description="rgb first, then the auxiliaries.")
+    input_pixels: int = Field(ge=64 * 64, description="Height times width that the network saw in training.")
+    weights: str = Field(description="File beside this one.")
+    sha256: str = Field("", description="Digest of the weights; empty: not checked.")
+    licence: str = Field(description="Licence of the weights.")
+    paper: str = Field("", description="Where the method is from.")
+    data: str = Field("", description="What the weights were trained on.")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A network with weights, and what its outputs mean."""
+
+    network: nn.Module
+    """``network.modalities``; ``network(inputs, present)`` and ``network.coarse_logits(inputs, present)``."""
+    labels: LabelSet
+    spec: ModelSpec
+
+
+def build_network(name: str, preset: str, modalities: Sequence[str], classes: int) -> nn.Module:
+    """Build a network with fresh weights.
+
+    Raises:
+        SamsegError: no such model or preset (with the nearest name), or modalities that do not start with rgb.
+    """
+    entry = MODELS.get(name)
+    if entry is None:
+        raise SamsegError(f"no model {name!r}; {nearest(name, MODELS)}")
+    if preset not in entry.presets:
+        raise SamsegError(f"{name}: no preset {preset!r}; {nearest(preset, entry.presets)}")
+    if tuple(modalities[:1]) != ("rgb",) or len(set(modalities)) != len(modalities):
+        raise SamsegError(f"{name}: expected modalities that start with rgb, each once, got {list(modalities)}")
+    return entry.build(preset, modalities, classes)
+
+
+def load_model(config: ModelConfig) -> LoadedModel:
+    """Load the model that the settings name: the shipped one, or weights of the user's own.
+
+    ``config.checkpoint`` may be a folder with a model.yaml, or a weights file. Beside a file that a model.yaml in the
+    same folder names, that one is read; any other file has to fit the shipped model.yaml of the model.
+
+    Raises:
+        SamsegError: no such model or preset, no weights for it, a model.yaml that is wrong, or weights that do not fit.
+    """
+    spec_path, weights = _locate(config)
+    spec = read_spec(spec_path)
+    if (spec.name, spec.preset) != (config.name, config.config):
+        raise SamsegError(
+            f"{spec_path}: expected weights of {config.name} ({config.config}), got {spec.name} ({spec.preset}); "
+            f"set model.name and model.config to match"
+        )
+    labels = load_labels(_beside(spec_path, spec.labels))
+    network = build_network(spec.name, spec.preset, spec.modalities, len(labels))
+    if weights is None:
+        load_weights(spec_path.parent / spec.weights, network, spec.sha256)
+    else:
+        load_weights(weights, network)
+    return LoadedModel(network.eval(), labels, spec)
+
+
+def save_model(folder: Path, network: nn.Module, spec: ModelSpec) -> ModelSpec:
+    """Write weights and model.yaml into a folder that ``model.checkpoint`` can name; return the spec with its digest.
+
+    Raises:
+        SamsegError: a weight is not finite or too large for float16.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = spec.model_copy(update={"sha256": save_weights(folder / spec.weights, network)})
+    tree = written.model_dump(mode="json")
+    (folder / SPEC_FILE).write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110))
+    return written
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """Read a model.yaml.
+
+    Raises:
+        SamsegError: it cannot be read, or an entry is unknown, missing or out of range.
+    """
+    try:
+        return ModelSpec.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SamsegError(f"{path}: cannot be read as a model.yaml ({error})") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "content"
+        raise SamsegError(
+            f"{path}: {where}: {first['msg']}, got {first['input']!r}; entries are: {', '.join(ModelSpec.model_fields)}"
+        ) from None
+
+
+def _locate(config: ModelConfig) -> tuple[Path, Path | None]:
+    """Return the model.yaml, and the weights where they are not the ones that it names."""
+    if config.name not in MODELS:
+        raise SamsegError(f"no model {config.name!r}; {nearest(config.name, MODELS)}")
+    shipped = models_dir() / config.name / SPEC_FILE
+    if not config.checkpoint:
+        return shipped, None
+    checkpoint = Path(config.checkpoint).expanduser()
+    if checkpoint.is_dir():
+        return checkpoint / SPEC_FILE, None
+    own = checkpoint.parent / SPEC_FILE
+    if own.is_file() and read_spec(own).weights == checkpoint.name:
+        return own, None
+    return shipped, checkpoint
+
+
+def _beside(spec_path: Path, labels: str) -> str:
+    """Return a label set that a model.yaml names by a relative CSV path as a path that holds from anywhere."""
+    return str(spec_path.parent / labels) if labels.endswith(".csv") else labels
