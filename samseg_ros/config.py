@@ -47,9 +47,16 @@ class LabelsConfig(_Section):
     remap_path: str = Field("", description="CSV (from,to) applied to published ids; empty: none.")
 
 
+class InputsConfig(_Section):
+    thermal: bool = Field(True, description="Subscribe to the thermal camera; false: run without it.")
+    lidar: bool = Field(True, description="Subscribe to the LiDAR; false: run without it.")
+
+
 class InputSyncConfig(_Section):
     noise_window_s: float = Field(0.05, ge=0.0, le=10.0, description="Largest |stamp difference| to the camera, s.")
-    offset_s: float = Field(0.0, ge=-10.0, le=10.0, description="This input's stamp minus the camera's for the same moment, s.")
+    offset_s: float = Field(
+        0.0, ge=-10.0, le=10.0, description="This input's stamp minus the camera's for the same moment, s."
+    )
     timeout_s: float = Field(0.1, ge=0.0, le=60.0, description="Longest wait for this input after the image came, s.")
     on_missing: Literal["zero", "last", "skip"] = Field(
         "zero", description="zero: run without it; last: reuse its last message; skip: drop the frame."
@@ -70,20 +77,28 @@ class ProjectionConfig(_Section):
         "auto", description="Whether images are rectified; auto: from camera_info (all-zero D means rectified)."
     )
     thermal: Literal["aligned", "calibrated"] = Field(
-        "aligned", description="aligned: the thermal image shares the camera's view (calibrated: not built yet, refused)."
+        "aligned",
+        description="aligned: the thermal image shares the camera's view (calibrated: not built yet, refused).",
     )
-    motion_compensation: bool = Field(False, description="Move LiDAR points to the image's stamp through fixed_frame (full profile).")
+    motion_compensation: bool = Field(
+        False, description="Move LiDAR points to the image's stamp through fixed_frame (full profile)."
+    )
     fixed_frame: str = Field("odom", description="Frame that does not move, for motion compensation.")
     calibration_path: str = Field("", description="YAML of extrinsics, used where TF is not available.")
-    max_range_m: float = Field(80.0, gt=0.0, le=1000.0, description="Points beyond are dropped; scale of the range channel, m.")
-    max_intensity: float = Field(1.0, gt=0.0, description="Intensity that maps to 1 (Velodyne, Ouster raw: 255 or more).")
+    max_range_m: float = Field(
+        80.0, gt=0.0, le=1000.0, description="Points beyond are dropped; scale of the range channel, m."
+    )
+    max_intensity: float = Field(
+        1.0, gt=0.0, description="Intensity that maps to 1 (Velodyne, Ouster raw: 255 or more)."
+    )
     dilation_px: int = Field(2, ge=1, le=9, description="Side of the square that each point fills at network size.")
     occlusion: bool = Field(True, description="Drop points that shine through a nearer surface.")
 
 
 class ThermalConfig(_Section):
     normalization: Literal["percentile", "fixed", "minmax"] = Field(
-        "percentile", description="How counts become 0..1: per-image percentiles, a fixed range, or the image's extremes."
+        "percentile",
+        description="How counts become 0..1: per-image percentiles, a fixed range, or the image's extremes.",
     )
     percentile_low: float = Field(1.0, ge=0.0, le=50.0, description="Percentile that becomes 0.")
     percentile_high: float = Field(99.0, ge=50.0, le=100.0, description="Percentile that becomes 1.")
@@ -117,6 +132,7 @@ class Config(_Section):
 
     model: ModelConfig = ModelConfig()
     labels: LabelsConfig = LabelsConfig()
+    inputs: InputsConfig = InputsConfig()
     sync: SyncConfig = SyncConfig()
     projection: ProjectionConfig = ProjectionConfig()
     thermal: ThermalConfig = ThermalConfig()
@@ -125,7 +141,8 @@ class Config(_Section):
     diagnostics: DiagnosticsConfig = DiagnosticsConfig()
     max_rate_hz: float = _runtime(0.0, "Upper limit of processed frames per second; 0: none.", ge=0.0, le=1000.0)
     drop_policy: Literal["newest", "none"] = Field(
-        "newest", description="newest: while the model runs only the newest set waits; none: every set is queued (replay)."
+        "newest",
+        description="newest: while the model runs only the newest set waits; none: every set is queued (replay).",
     )
     autostart: bool = Field(True, description="Configure and activate the lifecycle node by itself.")
     tune_malloc: bool = Field(True, description="Keep large message buffers in the heap (glibc only).")
@@ -228,7 +245,9 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config
     try:
         tree = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SamsegError(f"{path}: cannot be read as YAML ({error}); give a parameter file like config/*.param.yaml") from None
+        raise SamsegError(
+            f"{path}: cannot be read as YAML ({error}); give a parameter file like config/*.param.yaml"
+        ) from None
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise SamsegError(f"{path}: expected a mapping of settings, got {type(tree).__name__}")
@@ -242,3 +261,16 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema of the tree (Autoware's ``schema/*.schema.json`` convention)."""
     return Config.model_json_schema()
+
+
+def markdown() -> str:
+    """Return every setting as a Markdown table (docs/parameters.md)."""
+    lines = ["| parameter | default | allowed | what |", "|---|---|---|---|"]
+    for s in settings():
+        allowed = " \\| ".join(s.choices)
+        if not allowed and s.minimum is not None:
+            allowed = f"{s.minimum:g} … {s.maximum:g}" if s.maximum is not None else f"from {s.minimum:g}"
+        default = str(s.default).lower() if isinstance(s.default, bool) else s.default
+        changes = " *Changes at run time.*" if s.runtime else ""
+        lines.append(f"| `{s.name}` | {default} | {allowed} | {s.description.replace('|', chr(92) + '|')}{changes} |")
+    return "\n".join(lines) + "\n"

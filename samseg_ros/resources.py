@@ -31,7 +31,9 @@ def share_dir() -> Path:
     for path in candidates:
         if (path / "config" / "labels").is_dir():
             return path
-    raise SamsegError(f"the files of {PACKAGE} were not found in {', '.join(map(str, candidates))}; reinstall the package")
+    raise SamsegError(
+        f"the files of {PACKAGE} were not found in {', '.join(map(str, candidates))}; reinstall the package"
+    )
 
 
 def config_dir() -> Path:

@@ -133,3 +133,5 @@ class Segmentation:
     """Modalities that were fused."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     """Milliseconds per stage: prepare, model, posterior."""
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """Modalities that were there but could not be used, and why."""
