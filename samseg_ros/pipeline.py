@@ -1,0 +1,169 @@
+"""Frame → Segmentation. Training aside, everything takes this path: node, replay, evaluation, demo."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samseg_ros.config import Config
+from samseg_ros.drawing import overlay
+from samseg_ros.errors import InputError, SamsegError, nearest
+from samseg_ros.labels import LabelSet, load_labels
+from samseg_ros.models import LoadedModel, load_model
+from samseg_ros.posterior import at_pixels, posterior
+from samseg_ros.runtime import Runner
+from samseg_ros.sensing.modalities import MODALITIES
+from samseg_ros.types import Camera, Frame, PointCloud, Segmentation
+
+SIDE_MULTIPLE, SMALLEST_SIDE = 32, 64
+
+
+class Pipeline:
+    """A loaded model and everything around it.
+
+    Args:
+        loaded: network, label set and spec of a model.
+        config: settings. ``pipeline.config`` may be replaced between frames: what may change at run time
+            (``publish.min_confidence``) and what concerns preparation then holds for the next frame.
+
+    Raises:
+        SamsegError: the model asks for an unknown modality, the device is not there, or the label set that
+            ``labels.path`` names has another number of classes than the model's own.
+    """
+
+    def __init__(self, loaded: LoadedModel, config: Config) -> None:
+        self.config = config
+        self.labels = _labels(loaded.labels, config.labels.path)
+        self._input_pixels = loaded.spec.input_pixels
+        self._run = Runner(loaded.network, config.model)
+        for name in self.modalities:
+            if name not in MODALITIES:
+                raise SamsegError(f"the model wants a modality {name!r}; {nearest(name, MODALITIES)}")
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the model can take, "rgb" first."""
+        return self._run.modalities
+
+    @classmethod
+    def from_config(cls, config: Config) -> Pipeline:
+        """Load the model that the settings name.
+
+        Raises:
+            SamsegError: as `Pipeline`; no such model, or weights that cannot be read or do not fit.
+        """
+        return cls(load_model(config.model), config)
+
+    def __call__(self, frame: Frame) -> Segmentation:
+        """Segment one sensor set.
+
+        A sensor that is missing, or whose data cannot be used (`Segmentation.problems`), is left out; only the camera
+        image is needed.
+
+        Raises:
+            InputError: the camera image cannot be used.
+        """
+        started = time.perf_counter()
+        inputs, problems = self.prepare(frame)
+        prepared = time.perf_counter()
+        logits = self._run(inputs)
+        modelled = time.perf_counter()
+        result = posterior(logits, frame.size, self.config.publish.min_confidence)
+        finished = time.perf_counter()
+        return Segmentation(
+            labels=result.labels,
+            confidence=result.confidence,
+            logits=logits,
+            pixel_share=result.pixel_share,
+            mean_posterior=result.mean_posterior,
+            stamp_ns=frame.stamp_ns,
+            frame_id=frame.frame_id,
+            sensors=tuple(inputs),
+            timings_ms={
+                "prepare": (prepared - started) * 1e3,
+                "model": (modelled - prepared) * 1e3,
+                "posterior": (finished - modelled) * 1e3,
+            },
+            problems=problems,
+        )
+
+    def prepare(self, frame: Frame) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
+        """Return what the network sees, (3, h, w) per usable modality, and per unusable one what is wrong with it.
+
+        Raises:
+            InputError: the camera image cannot be used.
+        """
+        size = network_size(frame.size, self._input_pixels)
+        inputs: dict[str, NDArray[np.float32]] = {}
+        problems: dict[str, str] = {}
+        for name in self.modalities:
+            try:
+                array = MODALITIES[name](frame, size, self.config)
+            except InputError as error:
+                if name == "rgb":
+                    raise
+                problems[name] = str(error)
+                continue
+            if array is not None:
+                inputs[name] = array
+        return inputs, problems
+
+    def warm_up(self, size: tuple[int, int]) -> float:
+        """Segment a blank sensor set of (H, W) and use it, so that nothing is compiled later; return the seconds."""
+        started = time.perf_counter()
+        frame = _blank_frame(*size)
+        result = self(frame)
+        at_pixels(result, np.zeros((1, 2), np.int32))
+        overlay(frame.image, result.labels, self.labels.palette(), 0.5)
+        return time.perf_counter() - started
+
+
+def network_size(camera_size: tuple[int, int], input_pixels: int) -> tuple[int, int]:
+    """Return the network's (h, w) for a camera's (H, W).
+
+    The aspect is kept and the area comes near ``input_pixels``, as far as sides that are multiples of 32 allow; no side
+    exceeds the camera's, except to reach 64.
+
+    Raises:
+        InputError: an empty image.
+    """
+    if min(camera_size) < 1:
+        raise InputError(
+            "camera image", expected="at least one pixel", got=f"{camera_size}", remedy="check the camera's driver"
+        )
+    scale = min(1.0, (input_pixels / (camera_size[0] * camera_size[1])) ** 0.5)
+    height, width = (_network_side(side, scale) for side in camera_size)
+    return height, width
+
+
+def _network_side(side: int, scale: float) -> int:
+    near, most = round(side * scale / SIDE_MULTIPLE), side // SIDE_MULTIPLE
+    return max(SMALLEST_SIDE, min(near, most) * SIDE_MULTIPLE)
+
+
+def _labels(own: LabelSet, path: str) -> LabelSet:
+    if not path:
+        return own
+    labels = load_labels(path)
+    if len(labels) != len(own):
+        raise SamsegError(
+            f"labels.path: expected {len(own)} classes as the model has ({own.name}), "
+            f"got {len(labels)} in {labels.name}; leave labels.path empty to use the model's own"
+        )
+    return labels
+
+
+def _blank_frame(height: int, width: int) -> Frame:
+    """Return a sensor set that walks through every stage: grey image, flat thermal image, a wall 10 m ahead."""
+    k = np.array([[width, 0.0, 0.5 * width], [0.0, width, 0.5 * height], [0.0, 0.0, 1.0]])
+    x, y = np.meshgrid(np.linspace(-4, 4, 40), np.linspace(-2, 2, 20))
+    wall = np.stack([x, y, np.full_like(x, 10.0)], axis=-1).reshape(-1, 3).astype(np.float32)
+    return Frame(
+        image=np.full((height, width, 3), 128, np.uint8),
+        thermal=np.zeros((height, width), np.uint16),
+        points=PointCloud(wall, np.ones(len(wall), np.float32)),
+        camera=Camera(width, height, k),
+        camera_from_lidar=np.eye(4),
+    )

@@ -1,0 +1,107 @@
+"""Where and how a network runs: device, arithmetic, threads, compilation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from samseg_ros.config import ModelConfig
+from samseg_ros.errors import SamsegError
+
+
+class Runner:
+    """A network ready to run on one frame after another.
+
+    Args:
+        network: follows the interface of `samseg_ros.models`; it is taken over (moved, its weights cast).
+        config: device, precision, threads, compile.
+
+    Raises:
+        SamsegError: the device is not there.
+    """
+
+    def __init__(self, network: nn.Module, config: ModelConfig) -> None:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.device = choose_device(config.device)
+        self.dtype = choose_dtype(config.precision, self.device)
+        self.modalities: tuple[str, ...] = tuple(network.modalities)  # type: ignore[arg-type]
+        ready: Any = network.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
+        if self.dtype == torch.bfloat16:
+            _cast_weights(ready, torch.bfloat16)
+        self._fixed_graph = config.compile
+        self._coarse_logits = torch.compile(ready.coarse_logits) if config.compile else ready.coarse_logits
+
+    def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return (K, h/4, w/4) class scores of (3, h, w) arrays; a modality that is not among them is missing."""
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+        with torch.inference_mode(), autocast:
+            tensors = {name: self._tensor(array) for name, array in inputs.items()}
+            logits = self._coarse_logits(*(self._filled(tensors) if self._fixed_graph else (tensors,)))
+            scores: NDArray[np.float32] = logits[0].float().cpu().numpy()
+        return np.ascontiguousarray(scores)  # they may come channels last
+
+    def _tensor(self, array: NDArray[np.float32]) -> torch.Tensor:
+        return torch.from_numpy(array)[None].to(self.device, memory_format=torch.channels_last)
+
+    def _filled(self, tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """Return every modality and whether it is there: one compiled graph serves all combinations."""
+        blank = torch.zeros_like(tensors["rgb"])
+        inputs = {name: tensors.get(name, blank) for name in self.modalities}
+        there = {name: torch.tensor([name in tensors], device=self.device) for name in self.modalities[1:]}
+        return inputs, there
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the torch device of a name; ``auto`` is cuda where there is one, else cpu.
+
+    Raises:
+        SamsegError: no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises all of them
+        reason = str(error).splitlines()[0]
+        raise SamsegError(
+            f"model.device: expected a device of this machine, got {name!r} ({reason}); use auto or cpu"
+        ) from None
+    return device
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Return float32 or bfloat16; ``auto`` is bfloat16 where the hardware multiplies it, else float32.
+
+    CPUs without AMX emulate bfloat16, several times slower than float32.
+    """
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bf16" else torch.float32
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = device.type == "cpu" and has_amx()
+    return torch.bfloat16 if native else torch.float32
+
+
+def has_amx(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this CPU multiplies bfloat16 matrices in hardware (Intel AMX)."""
+    try:
+        flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "").split()
+    except OSError:  # not Linux
+        return False
+    return {"amx_tile", "amx_bf16"} <= set(flags)
+
+
+def _cast_weights(network: nn.Module, dtype: torch.dtype) -> None:
+    """Store the weights that autocast would cast in every pass in that type already: same results, less work."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            module.to(dtype)

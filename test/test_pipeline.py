@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from samseg_ros.config import Config, ModelConfig, from_flat
+from samseg_ros.errors import InputError, SamsegError
+from samseg_ros.labels import LabelSet
+from samseg_ros.pipeline import Pipeline, network_size
+from samseg_ros.runtime import Runner, choose_device, choose_dtype, has_amx
+from samseg_ros.types import Camera, Frame, PointCloud
+
+ABC = LabelSet("abc", ("a", "b", "c"), np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], np.uint8))
+FP32 = from_flat({"model.precision": "fp32", "model.device": "cpu"})
+
+
+class BrightSide(nn.Module):
+    """Class 0 where the image is dark, 1 where it is bright; each sensor besides adds a score of 10 to class 2."""
+
+    def __init__(self, modalities: tuple[str, ...] = ("rgb", "thermal", "lidar")) -> None:
+        super().__init__()
+        self.modalities = modalities
+        self.mean = nn.Conv2d(3, 1, 4, stride=4, bias=False)
+        nn.init.constant_(self.mean.weight, 1 / 48)
+        self.seen: list[dict[str, tuple[int, ...]]] = []
+
+    def coarse_logits(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> Tensor:
+        self.seen.append({name: tuple(x.shape) for name, x in inputs.items()})
+        bright = self.mean(inputs["rgb"])
+        there = [n for n in inputs if n != "rgb" and (present is None or bool(present[n]))]
+        return torch.cat([-bright, bright, torch.full_like(bright, -20.0 + 10.0 * len(there))], 1)
+
+
+@dataclass
+class Spec:
+    input_pixels: int = 128 * 192
+
+
+@dataclass
+class Loaded:
+    network: nn.Module
+    labels: LabelSet = ABC
+    spec: Spec = field(default_factory=Spec)
+
+
+def pipeline(network: nn.Module | None = None, config: Config = FP32) -> Pipeline:
+    return Pipeline(Loaded(network or BrightSide()), config)  # type: ignore[arg-type]
+
+
+def frame(**parts: Any) -> Frame:
+    """A camera image of 256 x 384, dark on the left and bright on the right."""
+    image = np.zeros((256, 384, 3), np.uint8)
+    image[:, 192:] = 255
+    return Frame(image, stamp_ns=42, frame_id="camera_optical", **parts)
+
+
+POINTS = PointCloud(np.random.default_rng(0).uniform([-3, -2, 5], [3, 2, 20], (500, 3)).astype(np.float32))
+CAMERA = Camera(384, 256, np.array([[300.0, 0, 192], [0, 300, 128], [0, 0, 1]]))
+SENSORS: dict[str, Any] = {
+    "thermal": np.arange(256 * 384, dtype=np.uint16).reshape(256, 384),
+    "points": POINTS,
+    "camera": CAMERA,
+    "camera_from_lidar": np.eye(4),
+}
+
+
+def test_a_camera_image_alone_is_segmented_at_camera_size() -> None:
+    result = pipeline()(frame())
+    assert result.labels.shape == result.confidence.shape == (256, 384)
+    assert (result.labels[:, :186] == 0).all()
+    assert (result.labels[:, 198:] == 1).all()
+    assert result.pixel_share == pytest.approx([0.5, 0.5, 0], abs=0.02)
+    assert (result.stamp_ns, result.frame_id) == (42, "camera_optical")
+    assert result.sensors == ("rgb",)
+    assert result.problems == {}
+
+
+def test_a_network_sees_every_sensor_at_network_size_and_missing_ones_not_at_all() -> None:
+    network = BrightSide()
+    segment = pipeline(network)
+    shape = (1, 3, 128, 192)
+    assert segment(frame(**SENSORS)).sensors == ("rgb", "thermal", "lidar")
+    assert segment(frame(**SENSORS | {"thermal": None})).sensors == ("rgb", "lidar")
+    assert network.seen == [{"rgb": shape, "thermal": shape, "lidar": shape}, {"rgb": shape, "lidar": shape}]
+
+
+def test_scores_are_kept_at_the_networks_stride() -> None:
+    assert pipeline()(frame()).logits.shape == (3, 32, 48)
+
+
+def test_every_stage_is_timed() -> None:
+    timings = pipeline()(frame()).timings_ms
+    assert list(timings) == ["prepare", "model", "posterior"]
+    assert all(t > 0 for t in timings.values())
+
+
+@pytest.mark.parametrize(
+    ("broken", "name", "message"),
+    [
+        ({"camera": None}, "lidar", "no camera_info"),
+        ({"camera_from_lidar": None}, "lidar", "no transform"),
+        ({"camera": replace(CAMERA, width=640, height=480)}, "lidar", "expected the image's size 384x256, got 640x480"),
+        ({"points": PointCloud(np.full((3, 3), np.nan, np.float32))}, "lidar", "0 of them finite"),
+        ({"thermal": np.full((4, 4), np.nan, np.float32)}, "thermal", "expected some finite values"),
+    ],
+)
+def test_a_sensor_that_cannot_be_used_is_left_out_and_told(broken: dict[str, Any], name: str, message: str) -> None:
+    result = pipeline()(frame(**SENSORS | broken))
+    assert name not in result.sensors
+    assert len(result.sensors) == 2
+    assert list(result.problems) == [name]
+    assert message in result.problems[name]
+
+
+def test_a_camera_image_that_cannot_be_used_is_an_error() -> None:
+    with pytest.raises(InputError, match="camera image: expected"):
+        pipeline()(Frame(np.zeros((256, 384), np.uint8)))
+
+
+def test_an_empty_camera_image_is_an_error() -> None:
+    with pytest.raises(InputError, match="camera image: expected at least one pixel"):
+        pipeline()(Frame(np.zeros((0, 384, 3), np.uint8)))
+
+
+def test_a_model_of_the_camera_alone_ignores_other_sensors() -> None:
+    result = pipeline(BrightSide(("rgb",)))(frame(**SENSORS | {"camera": None}))
+    assert (result.sensors, result.problems) == (("rgb",), {})
+
+
+def test_settings_may_be_replaced_between_frames() -> None:
+    segment = pipeline()
+    grey = Frame(np.full((256, 384, 3), 115, np.uint8))  # nearly undecided
+    assert (segment(grey).labels != 255).all()
+    segment.config = from_flat({"publish.min_confidence": 0.99})
+    assert (segment(grey).labels == 255).all()
+
+
+def test_a_label_set_of_ones_own_renames_the_classes(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("id,name,r,g,b\n0,x,1,2,3\n1,y,4,5,6\n2,z,7,8,9\n")
+    assert pipeline(config=from_flat({"labels.path": str(path)})).labels.names == ("x", "y", "z")
+    assert pipeline().labels is ABC
+
+
+def test_a_label_set_of_another_number_of_classes_is_refused() -> None:
+    with pytest.raises(SamsegError, match=r"expected 3 classes as the model has \(abc\), got 19 in cityscapes"):
+        pipeline(config=from_flat({"labels.path": "cityscapes"}))
+
+
+def test_a_model_that_wants_an_unknown_modality_is_refused() -> None:
+    with pytest.raises(SamsegError, match="wants a modality 'radar'"):
+        pipeline(BrightSide(("rgb", "radar")))
+
+
+def test_warming_up_goes_through_every_stage_with_every_sensor() -> None:
+    network = BrightSide()
+    segment = pipeline(network)
+    assert segment.warm_up((120, 160)) > 0
+    assert list(network.seen[0]) == ["rgb", "thermal", "lidar"]
+    assert segment.modalities == ("rgb", "thermal", "lidar")
+
+
+def test_the_same_frame_gives_the_same_bytes() -> None:
+    segment = pipeline()
+    first, second = segment(frame(**SENSORS)), segment(frame(**SENSORS))
+    assert first.labels.tobytes() == second.labels.tobytes()
+    assert first.logits.tobytes() == second.logits.tobytes()
+
+
+# Network size
+
+
+@pytest.mark.parametrize(
+    ("camera", "pixels", "expected"),
+    [
+        ((480, 640), 480 * 640, (480, 640)),
+        ((480, 640), 384 * 512, (384, 512)),
+        ((1080, 1920), 480 * 640, (416, 736)),  # scale 0.3849: 415.7 x 739.0
+        ((375, 1242), 384 * 512, (256, 800)),  # scale 0.6497: 243.6 x 806.9
+        ((480, 640), 10**9, (480, 640)),
+        ((375, 1242), 10**9, (352, 1216)),
+        ((120, 160), 384 * 512, (96, 160)),
+        ((40, 50), 384 * 512, (64, 64)),
+    ],
+)
+def test_network_sizes_computed_by_hand(camera: tuple[int, int], pixels: int, expected: tuple[int, int]) -> None:
+    assert network_size(camera, pixels) == expected
+
+
+@given(st.integers(64, 4000), st.integers(64, 4000), st.integers(4096, 10**6))
+def test_a_network_size_is_a_multiple_of_32_from_64_that_never_enlarges(height: int, width: int, pixels: int) -> None:
+    h, w = network_size((height, width), pixels)
+    assert h % 32 == w % 32 == 0
+    assert 64 <= h <= height
+    assert 64 <= w <= width
+
+
+# Device and arithmetic
+
+
+def runner_logits(**model: Any) -> np.ndarray:
+    torch.manual_seed(0)
+    network = BrightSide()
+    nn.init.normal_(network.mean.weight, std=0.1)
+    image = np.random.default_rng(0).standard_normal((3, 64, 64)).astype(np.float32)
+    return Runner(network, ModelConfig(device="cpu", **model))({"rgb": image})
+
+
+def test_bf16_gives_nearly_the_scores_of_fp32() -> None:
+    exact, low = runner_logits(precision="fp32"), runner_logits(precision="bf16")
+    assert low.dtype == np.float32
+    np.testing.assert_allclose(low, exact, rtol=0.02, atol=0.02)
+    assert not np.array_equal(low, exact)
+
+
+def test_a_compiled_network_gets_every_modality_and_is_told_which_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    network = BrightSide()
+    run = Runner(network, ModelConfig(device="cpu", precision="fp32", compile=True))
+    images = {name: np.zeros((3, 64, 64), np.float32) for name in ("rgb", "thermal", "lidar")}
+    assert run({"rgb": images["rgb"], "lidar": images["lidar"]})[2, 0, 0] == -10
+    assert run(images)[2, 0, 0] == 0
+    assert [list(s) for s in network.seen] == [["rgb", "thermal", "lidar"]] * 2
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    for name in ("cuda:77", "toaster"):
+        with pytest.raises(SamsegError, match=f"model.device: expected a device of this machine, got '{name}'"):
+            choose_device(name)
+
+
+def test_the_processor_is_always_there() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type in ("cpu", "cuda")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu sse2 amx_bf16 avx512f amx_tile amx_int8", True),
+        ("fpu sse2 avx512f avx512_bf16", False),
+        ("fpu amx_tile amx_int8", False),
+        ("fpu amx_bf16x amx_tiles", False),
+    ],
+)
+def test_amx_is_read_from_the_flags_of_the_processor(tmp_path: Path, flags: str, expected: bool) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text(f"processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: {flags}\nbugs\t\t: amx_bf16 amx_tile\n")
+    assert has_amx(path) is expected
+
+
+def test_a_machine_without_cpuinfo_has_no_amx(tmp_path: Path) -> None:
+    assert has_amx(tmp_path / "none") is False
+
+
+def test_precision_auto_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    for amx, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr("samseg_ros.runtime.has_amx", lambda amx=amx: amx)
+        assert choose_dtype("auto", torch.device("cpu")) == dtype
+    assert choose_dtype("fp32", torch.device("cpu")) == torch.float32
+    assert choose_dtype("bf16", torch.device("cpu")) == torch.bfloat16
+
+
+def test_after_warming_up_no_kernel_is_compiled_again_whatever_kind_of_array_a_driver_gives() -> None:
+    from samseg_ros.sensing import camera, modalities, projection
+
+    segment = pipeline()
+    segment.warm_up((120, 160))
+    kernels = [camera._project, projection._returned, projection._hide, projection._paint, modalities._average_areas]
+    before = [len(k.signatures) for k in kernels]
+    packed = np.zeros((500, 5), np.float32)
+    packed[:, :3] = POINTS.xyz
+    packed.flags.writeable = False
+    given = frame(**SENSORS | {"points": PointCloud(packed[:, :3], packed[:, 3])})
+    given.image.flags.writeable = False
+    assert segment(given).sensors == ("rgb", "thermal", "lidar")
+    assert [len(k.signatures) for k in kernels] == before
