@@ -1,0 +1,190 @@
+"""A recording → synchronised sets → Frames, by the very collector and conversions that the node uses.
+
+The walk also says what a player has to publish before each image so that a node makes the same sets: everything of the
+other inputs up to the moment at which the set was complete (or had waited long enough), and the image last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from samseg_ros.config import Config, SyncConfig
+from samseg_ros.datasets.bag import Bag, Message
+from samseg_ros.datasets.bag_topics import BagTopics
+from samseg_ros.errors import InputError, SamsegError
+from samseg_ros.sensing import convert
+from samseg_ros.sensing.calibration import Calibration
+from samseg_ros.sensing.camera import require_fit
+from samseg_ros.sensing.synchronize import Collector, MatchedSet
+from samseg_ros.types import Frame
+
+Report = Callable[[str, str], None]
+"""Takes the name of an input and what is wrong with its data."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Step:
+    """One camera image of a recording, in camera order."""
+
+    image: Message
+    matched: MatchedSet | None
+    """The set (its items are `Message`s); None for an image that the synchroniser left out."""
+    before: tuple[Message, ...]
+    """Messages of the other inputs and camera_info since the previous step, in recorded order."""
+    camera_info: Message | None
+    """The one that holds at this image; the first one of the recording holds from the start."""
+
+
+def _ignore(_: Message) -> None:
+    """Take a message and do nothing."""
+
+
+def steps(
+    bag: Bag,
+    topics: BagTopics,
+    sync: SyncConfig,
+    aside: Callable[[Message], None] = _ignore,
+    passing: Callable[[Message], None] = _ignore,
+) -> Iterator[Step]:
+    """Walk through a recording once.
+
+    Args:
+        bag: the recording.
+        topics: which topic is what.
+        sync: settings of the collector; times are those at which the messages were recorded.
+        aside: takes every message of the labels and condition topics.
+        passing: takes every message of the sensors and camera_info as the walk comes to it, in recorded order.
+    """
+    inputs = {name: topic for name in ("thermal", "lidar") if (topic := getattr(topics, name))}
+    names = {topic: name for name, topic in inputs.items()}
+    collector = Collector({name: getattr(sync, name) for name in inputs}, sync.time_jump_reset_s)
+    walk = _Walk(collector, _first(bag, topics.camera_info))
+    for message in bag.messages(set(filter(None, topics.used())) - {topics.tf_static}):
+        now_s = message.log_ns * 1e-9
+        if message.topic in (topics.labels, topics.condition):
+            aside(message)
+            continue
+        passing(message)
+        yield from walk.hand_out(collector.ready(now_s))  # what had waited long enough before this came
+        walk.take(message, topics, names, now_s)
+        yield from walk.hand_out(collector.ready(now_s))
+    yield from walk.hand_out(collector.flush())
+    yield from walk.left_out(None)
+
+
+class _Walk:
+    """What the walk has to remember between messages."""
+
+    def __init__(self, collector: Collector, camera_info: Message | None) -> None:
+        self._collector, self._camera_info = collector, camera_info
+        self._before: list[Message] = [] if camera_info is None else [camera_info]
+        self._images: list[Message] = []
+        """Images without a step so far."""
+
+    def take(self, message: Message, topics: BagTopics, names: dict[str, str], now_s: float) -> None:
+        if message.topic == topics.image:
+            self._images.append(message)
+            self._collector.add_reference(message.stamp_ns, message, now_s)
+            return
+        self._before.append(message)
+        if message.topic == topics.camera_info:
+            self._camera_info = message
+        else:
+            self._collector.add(names[message.topic], message.stamp_ns, message, now_s)
+
+    def hand_out(self, sets: list[MatchedSet]) -> Iterator[Step]:
+        for matched in sets:
+            yield from self.left_out(matched.reference)
+            self._images.remove(matched.reference)
+            yield self._step(matched.reference, matched)
+
+    def left_out(self, until: Message | None) -> Iterator[Step]:
+        """Yield the images in front of one that got a set: they got none and never will."""
+        stamp_ns = float("inf") if until is None else until.stamp_ns
+        early = [image for image in self._images if image is not until and image.stamp_ns <= stamp_ns]
+        self._images = [image for image in self._images if all(image is not e for e in early)]
+        for image in early:
+            yield self._step(image, None)
+
+    def _step(self, image: Message, matched: MatchedSet | None) -> Step:
+        before, self._before = tuple(self._before), []
+        return Step(image, matched, before, self._camera_info)
+
+
+def _first(bag: Bag, topic: str) -> Message | None:
+    return next(bag.messages([topic]), None) if topic else None
+
+
+def build_frame(bag: Bag, step: Step, calibration: Calibration | None, config: Config, report: Report) -> Frame:
+    """Convert one set. What is wrong with an input beside the camera is reported, and the frame goes on without it.
+
+    Args:
+        bag: the recording that the step is from.
+        step: one with a set.
+        calibration: where the LiDAR stands; None: the LiDAR cannot be used.
+        config: the projection section is used.
+        report: told what is wrong.
+
+    Raises:
+        SamsegError: the camera image cannot be used, or the step has no set.
+    """
+    if step.matched is None:
+        raise InputError("step", expected="a matched set", got="an image without one", remedy="skip such steps")
+    message = bag.decode(step.image)
+    image = convert.color_image(message)
+    parts: dict[str, Any] = {}
+    readers: dict[str, Callable[[Any], dict[str, Any]]] = {
+        "thermal": lambda thermal: {"thermal": convert.thermal_image(thermal)},
+        "lidar": lambda sweep: _lidar(bag, step, sweep, message.header.frame_id, image.shape[:2], calibration, config),
+    }
+    for name, read in readers.items():
+        if name in step.matched.others:
+            try:
+                parts |= read(bag.decode(step.matched.others[name]))
+            except SamsegError as error:
+                report(name, str(error))
+    return Frame(image=image, stamp_ns=step.matched.stamp_ns, frame_id=message.header.frame_id, **parts)
+
+
+def _lidar(
+    bag: Bag,
+    step: Step,
+    sweep: Any,
+    camera_frame: str,
+    size: tuple[int, ...],
+    calibration: Calibration | None,
+    config: Config,
+) -> dict[str, Any]:
+    if step.camera_info is None:
+        raise InputError(
+            "camera_info",
+            expected="the camera's intrinsics, to project the LiDAR",
+            got="none in the recording",
+            remedy="record it, or switch the LiDAR off with --lidar-topic ''",
+        )
+    if calibration is None:
+        raise InputError(
+            "extrinsics",
+            expected=f"a transform between the frames {camera_frame!r} (camera) and {sweep.header.frame_id!r} (LiDAR)",
+            got="no /tf_static in the recording",
+            remedy="give a file with --calibration",
+        )
+    camera = convert.camera(bag.decode(step.camera_info), config.projection.rectified)
+    require_fit(camera, (size[0], size[1]))
+    pose = calibration.lookup(camera_frame, sweep.header.frame_id)
+    return {"points": convert.point_cloud(sweep), "camera": camera, "camera_from_lidar": pose}
+
+
+def bag_calibration(bag: Bag, topics: BagTopics) -> Calibration | None:
+    """Return the extrinsics that /tf_static of a recording holds, None where it has none.
+
+    Raises:
+        SamsegError: a transform is not finite or no rotation.
+    """
+    if not topics.tf_static:
+        return None
+    messages = [bag.decode(message) for message in bag.messages([topics.tf_static])]
+    transforms = [transform for message in messages for transform in message.transforms]
+    return Calibration.from_messages(transforms) if transforms else None

@@ -1,0 +1,301 @@
+"""Speed, as ratios measured in one run: ours against a peer that does the same, and against a limit that nobody beats.
+
+Every row repeats ours, peer and limit in turn and reports medians, so that a machine that slows down slows all three.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
+
+from samseg_ros import drawing
+from samseg_ros.config import Config
+from samseg_ros.errors import SamsegError, nearest
+from samseg_ros.models import load_model
+from samseg_ros.pipeline import Pipeline, network_size
+from samseg_ros.posterior import posterior
+from samseg_ros.runtime import Runner, choose_device, choose_dtype
+from samseg_ros.sensing.modalities import IMAGENET_MEAN, IMAGENET_STD, rgb
+from samseg_ros.sensing.projection import project
+from samseg_ros.types import Camera, Frame, PointCloud
+
+Work = Callable[[], object]
+FULL_HD = (1080, 1920)
+VGA = (480, 640)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is compared."""
+
+    about: str
+    peer: str
+    """What the peer is."""
+    limit: str
+    """What the limit is."""
+    aim: str
+    ours_work: Work
+    peer_work: Work
+    limit_ms: Callable[[], float]
+    """Measures (or computes) the limit in milliseconds."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Medians of one row, milliseconds."""
+
+    name: str
+    row: Row
+    ours_ms: float
+    peer_ms: float
+    limit_ms: float
+
+    @property
+    def over_peer(self) -> float:
+        """How many times faster than the peer."""
+        return self.peer_ms / self.ours_ms
+
+    @property
+    def over_limit(self) -> float:
+        """How many times the limit."""
+        return self.ours_ms / self.limit_ms
+
+
+def _clock(work: Work) -> float:
+    start = time.perf_counter()
+    work()
+    return (time.perf_counter() - start) * 1e3
+
+
+def _timed(work: Work) -> Callable[[], float]:
+    return lambda: _clock(work)
+
+
+def projection() -> Row:
+    """130,000 points of a spinning LiDAR onto a 1080p image."""
+    rng = np.random.default_rng(0)
+    azimuth, elevation = rng.uniform(-np.pi, np.pi, 130_000), rng.uniform(-0.4, 0.1, 130_000)
+    reach = rng.uniform(3, 70, 130_000)
+    ray = np.stack([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], 1)
+    cloud = PointCloud((ray * reach[:, None]).astype(np.float32), rng.random(130_000).astype(np.float32))
+    camera = _full_hd_camera()
+    pose = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
+    config = Config().projection.model_copy(update={"occlusion": False, "dilation_px": 1})
+    buffer = np.empty_like(cloud.xyz)
+    return Row(
+        "LiDAR → image, 130k points to 1080p",
+        "cv2.projectPoints + lexsort",
+        "copy of the points",
+        "≥ 20×",
+        lambda: project(cloud, camera, pose, FULL_HD, config),
+        lambda: _project_by_opencv(cloud, camera, pose),
+        _timed(lambda: np.copyto(buffer, cloud.xyz)),
+    )
+
+
+def _full_hd_camera() -> Camera:
+    k = np.array([[1100.0, 0, 960], [0, 1100.0, 540], [0, 0, 1]])
+    return Camera(FULL_HD[1], FULL_HD[0], k)
+
+
+def _project_by_opencv(cloud: PointCloud, camera: Camera, pose: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the same three channels the usual way: project everything, sort by pixel and depth, keep the first."""
+    xyz = cloud.xyz.astype(np.float64)
+    optical = xyz @ pose[:3, :3].T + pose[:3, 3]
+    uv, _ = cv2.projectPoints(xyz, cv2.Rodrigues(pose[:3, :3])[0], pose[:3, 3], camera.k, camera.distortion)
+    cell = np.floor(uv[:, 0] + 0.5).astype(np.int64)
+    inside = (optical[:, 2] > 0.1) & (cell >= 0).all(1) & (cell[:, 0] < camera.width) & (cell[:, 1] < camera.height)
+    flat, depth = cell[inside, 1] * camera.width + cell[inside, 0], optical[inside, 2]
+    order = np.lexsort((depth, flat))
+    _, first = np.unique(flat[order], return_index=True)
+    chosen = order[first]
+    channels = np.zeros((3, camera.height * camera.width), np.float32)
+    reach = np.linalg.norm(optical[inside][chosen], axis=1)
+    intensity = np.zeros(len(xyz)) if cloud.intensity is None else cloud.intensity
+    channels[:, flat[chosen]] = reach / 80, np.clip(-optical[inside][chosen, 1] / 3, -1, 1), intensity[inside][chosen]
+    return channels.reshape(3, camera.height, camera.width)
+
+
+def preparation() -> Row:
+    """A 1080p image to a normalised 1024-pixel-wide tensor."""
+    from segment_anything.utils.transforms import ResizeLongestSide
+
+    image = np.random.default_rng(0).integers(0, 256, (*FULL_HD, 3), np.uint8)
+    frame, size, config = Frame(image), (576, 1024), Config()
+    resize = ResizeLongestSide(1024)
+    mean, std = (
+        torch.from_numpy(IMAGENET_MEAN * 255)[:, None, None],
+        torch.from_numpy(IMAGENET_STD * 255)[:, None, None],
+    )
+
+    def peer() -> object:
+        return (torch.as_tensor(resize.apply_image(image)).permute(2, 0, 1).contiguous().float() - mean) / std
+
+    return Row(
+        "image preparation, 1080p → 1024",
+        "SAM's ResizeLongestSide + normalise",
+        "cv2.resize alone",
+        "≥ 10×",
+        lambda: rgb(frame, size, config),
+        peer,
+        _timed(lambda: cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)),
+    )
+
+
+def labels_and_confidence() -> Row:
+    """Posterior at camera size: 25 classes, 1080p, from logits at a quarter of 1024."""
+    scores = np.random.default_rng(0).normal(size=(25, 9, 16)).astype(np.float32) * 3
+    smooth = torch.nn.functional.interpolate(torch.from_numpy(scores)[None], (144, 256), mode="bicubic")[0]
+    logits = np.ascontiguousarray(smooth.numpy())
+    written = np.empty((*FULL_HD, 2), np.uint8)
+
+    def peer() -> object:
+        with torch.inference_mode():
+            wide = F.interpolate(torch.from_numpy(logits)[None], FULL_HD, mode="bilinear", align_corners=False)
+            best, index = wide.softmax(1).max(1)
+            return index.to(torch.uint8).numpy(), (best * 255).round().to(torch.uint8).numpy()
+
+    def limit() -> object:
+        return logits.sum(), written.fill(1)
+
+    return Row(
+        "labels + confidence at camera size, 25 classes, 1080p",
+        "torch interpolate + softmax + max",
+        "read the logits, write the outputs",
+        "≥ 5×",
+        lambda: posterior(logits, FULL_HD, 0.0),
+        peer,
+        _timed(limit),
+    )
+
+
+def overlay() -> Row:
+    """Class colours over a 1080p image."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (*FULL_HD, 3), np.uint8)
+    labels = cv2.resize(rng.integers(0, 19, (20, 30), np.uint8), FULL_HD[::-1], interpolation=cv2.INTER_NEAREST)
+    palette = rng.integers(0, 256, (256, 3), np.uint8)
+    buffer = np.empty_like(image)
+
+    def peer() -> object:
+        blended = image.copy()
+        for index in range(19):
+            chosen = labels == index
+            blended[chosen] = (0.45 * image[chosen] + 0.55 * palette[index]).astype(np.uint8)
+        return blended
+
+    return Row(
+        "overlay, 1080p, 19 classes",
+        "one boolean mask a class",
+        "memcpy of the image",
+        "≥ 50×",
+        lambda: drawing.overlay(image, labels, palette, 0.55),
+        peer,
+        _timed(lambda: np.copyto(buffer, image)),
+    )
+
+
+def model() -> Row:
+    """The default network on all three sensors of a VGA camera."""
+    config = Config()
+    loaded, plain = load_model(config.model), load_model(config.model)
+    size = network_size(VGA, loaded.spec.input_pixels)
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.random((3, *size), np.float32) for name in loaded.spec.modalities}
+    runner = Runner(loaded.network, config.model)
+    eager = Runner(plain.network, config.model.model_copy(update={"precision": "fp32", "compile": False}))
+    tensors = {name: torch.from_numpy(a)[None].to(runner.device) for name, a in inputs.items()}
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        load_model(config.model).network.to(runner.device).coarse_logits(tensors)  # type: ignore[operator]
+    flops = counter.get_total_flops()
+    return Row(
+        f"model {config.model.name} ({config.model.config}) at {size[0]}×{size[1]}, {flops / 1e9:.1f} GFLOP",
+        "the same in eager fp32",
+        "its FLOPs at the matrix rate of this run",
+        "—",
+        lambda: runner(inputs),
+        lambda: eager(inputs),
+        lambda: flops / _matrix_rate(config) * 1e3,
+    )
+
+
+def _matrix_rate(config: Config) -> float:
+    """Return floating-point operations per second of a large matrix product in the model's arithmetic."""
+    device = choose_device(config.model.device)
+    kind = choose_dtype(config.model.precision, device)
+    side = 4096 if device.type == "cuda" else 1024
+    a = torch.ones(side, side, dtype=kind, device=device)
+    a @ a
+    start = time.perf_counter()
+    for _ in range(4):
+        b = a @ a
+    b.sum().item()  # waits for the device
+    return 4 * 2 * side**3 / (time.perf_counter() - start)
+
+
+def end_to_end() -> Row:
+    """Frame → Segmentation for a VGA camera with thermal and LiDAR, against the network alone."""
+    from samseg_ros.datasets.world import drive, make_rig
+
+    config = Config()
+    frame = next(drive("test", "day", 1, 1, make_rig(VGA))).frame
+    ours = Pipeline.from_config(config)
+    plain = Pipeline.from_config(
+        config.model_copy(update={"model": config.model.model_copy(update={"precision": "fp32", "compile": False})})
+    )
+    inputs, _ = ours.prepare(frame)
+    runner = Runner(load_model(config.model).network, config.model)
+    return Row(
+        "end to end, 640×480 camera + thermal + LiDAR (pipeline, without transport)",
+        "the same around eager fp32 torch",
+        "the model alone",
+        "≥ 5 frames/s, aim 10",
+        lambda: ours(frame),
+        lambda: plain(frame),
+        _timed(lambda: runner(inputs)),
+    )
+
+
+ROWS: Mapping[str, Callable[[], Row]] = {
+    "projection": projection,
+    "preparation": preparation,
+    "posterior": labels_and_confidence,
+    "overlay": overlay,
+    "model": model,
+    "end_to_end": end_to_end,
+}
+
+
+def run(
+    names: Sequence[str] = (), repeats: int = 15, progress: Callable[[int, int], None] | None = None
+) -> list[Timing]:
+    """Measure rows (all by default): ours, peer and limit in turn, ``repeats`` times after one warm-up; medians.
+
+    Args:
+        progress: called with (rows done, rows in all).
+
+    Raises:
+        SamsegError: no such row.
+    """
+    chosen = tuple(names) or tuple(ROWS)
+    for name in chosen:
+        if name not in ROWS:
+            raise SamsegError(f"no benchmark row {name!r}; {nearest(name, ROWS)}")
+    timings = []
+    for done, name in enumerate(chosen):
+        row = ROWS[name]()
+        turns = [(_clock(row.ours_work), _clock(row.peer_work), row.limit_ms()) for _ in range(repeats + 1)][1:]
+        ours, peer, limit = (statistics.median(column) for column in zip(*turns, strict=True))
+        timings.append(Timing(name, row, ours, peer, limit))
+        if progress:
+            progress(done + 1, len(chosen))
+    return timings

@@ -1,0 +1,129 @@
+"""The table of a model card: mIoU per condition on unseen scenes of the world, per set of sensors, against RGB alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from samseg_ros.datasets.world import WorldDataset
+from samseg_ros.errors import SamsegError
+from samseg_ros.evaluation.metrics import Counts, Interval, bootstrap_difference, bootstrap_miou, confusion, iou, miou
+from samseg_ros.pipeline import Pipeline
+from samseg_ros.types import Frame
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table: a pipeline and the sensors that it is given."""
+
+    pipeline: Pipeline
+    sensors: tuple[str, ...]
+
+    def without_the_rest(self, frame: Frame) -> Frame:
+        """Return the frame with only this row's sensors."""
+        thermal = frame.thermal if "thermal" in self.sensors else None
+        return replace(frame, thermal=thermal, points=frame.points if "lidar" in self.sensors else None)
+
+
+@dataclass(frozen=True)
+class WorldTable:
+    """Confusions (N, K, K + 1) of every row on the same frames, with their conditions."""
+
+    confusions: dict[str, Counts]
+    conditions: tuple[str, ...]
+    """(N,) name of each frame's condition."""
+    classes: tuple[str, ...]
+
+    def part(self, row: str, condition: str | None) -> Counts:
+        """Return the row's confusions in a condition (None: all)."""
+        chosen = [i for i, name in enumerate(self.conditions) if condition in (None, name)]
+        return self.confusions[row][chosen]
+
+    def columns(self) -> list[str | None]:
+        """Conditions in the order they came, then None for all of them."""
+        return [*dict.fromkeys(self.conditions), None]
+
+    def difference(self, ours: str, other: str, condition: str | None) -> tuple[float, Interval]:
+        """Return the mIoU (points of 100) that ``ours`` has over ``other``, with its 95 % interval."""
+        value, interval = bootstrap_difference(self.part(ours, condition), self.part(other, condition))
+        return 100 * value, Interval(100 * interval.low, 100 * interval.high, interval.level)
+
+    def markdown(self, baseline: str | None = None) -> str:
+        """Return the table as Markdown: mIoU [95 % interval] per row and condition, then differences to the baseline."""
+        heads = [name or "all" for name in self.columns()]
+        lines = ["| sensors | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+        for row in self.confusions:
+            cells = []
+            for name in self.columns():
+                counts = self.part(row, name)
+                span = bootstrap_miou(counts)
+                cells.append(f"{100 * float(miou(counts.sum(0))):.1f} [{100 * span.low:.1f}, {100 * span.high:.1f}]")
+            lines.append(f"| {row} | " + " | ".join(cells) + " |")
+        if baseline:
+            best = next(iter(self.confusions))
+            cells = []
+            for name in self.columns():
+                value, span = self.difference(best, baseline, name)
+                cells.append(f"{value:+.1f} [{span.low:+.1f}, {span.high:+.1f}]")
+            lines.append(f"| **{best} − {baseline}** | " + " | ".join(cells) + " |")
+        return "\n".join(lines)
+
+    def per_class_markdown(self) -> str:
+        """Return IoU per class over all conditions as Markdown."""
+        lines = ["| sensors | " + " | ".join(self.classes) + " |", "|---" * (len(self.classes) + 1) + "|"]
+        for row in self.confusions:
+            values = 100 * iou(self.part(row, None).sum(0))
+            lines.append(f"| {row} | " + " | ".join("–" if np.isnan(v) else f"{v:.1f}" for v in values) + " |")
+        return "\n".join(lines)
+
+    def summary(self) -> dict[str, Any]:
+        """Return every mIoU as numbers, for metrics.json."""
+        return {
+            row: {name or "all": 100 * float(miou(self.part(row, name).sum(0))) for name in self.columns()}
+            for row in self.confusions
+        }
+
+
+def score_world(
+    variants: Mapping[str, Variant], dataset: WorldDataset, progress: Callable[[int, int], None] | None = None
+) -> WorldTable:
+    """Run every variant over the same frames, through the pipeline, and count at camera size.
+
+    Raises:
+        SamsegError: a variant's label set is not the world's, or there is no frame.
+    """
+    rows: dict[str, list[Counts]] = {name: [] for name in variants}
+    conditions: list[str] = []
+    names = {name: v.pipeline.labels for name, v in variants.items()}
+    for name, labels in names.items():
+        if labels.name != "world":
+            raise SamsegError(
+                f"{name}: expected a model of the label set 'world', got {labels.name!r}; it cannot be scored here"
+            )
+    if not len(dataset) or not variants:
+        raise SamsegError("scoring needs at least one frame and one model")
+    for i in range(len(dataset)):
+        shot = dataset.capture(i)
+        for name, variant in variants.items():
+            result = variant.pipeline(variant.without_the_rest(shot.frame))
+            rows[name].append(confusion(result.labels, shot.labels, len(variant.pipeline.labels)))
+        conditions.append(shot.condition)
+        if progress:
+            progress(i + 1, len(dataset))
+    tables = {name: np.stack(counts) for name, counts in rows.items()}
+    return WorldTable(tables, tuple(conditions), next(iter(names.values())).names)
+
+
+def sensor_sets(sensors: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return named sets to score a fused model with: everything, then without each auxiliary, then RGB alone."""
+    auxiliaries = [s for s in sensors if s != "rgb"]
+    sets = {"+".join(sensors): tuple(sensors)}
+    if len(auxiliaries) > 1:
+        for left_out in auxiliaries:
+            kept = tuple(s for s in sensors if s != left_out)
+            sets["+".join(kept)] = kept
+    sets["rgb"] = ("rgb",)
+    return sets
