@@ -1,0 +1,231 @@
+"""`fusion_node`: camera, thermal and LiDAR in; mask, confidence and painted cloud out.
+
+A lifecycle node: configure loads the model and warms it up, activate starts the work, deactivate frees the model's
+memory. With ``autostart`` (the default) it does the first two by itself.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from rclpy._rclpy_pybind11 import RCLError
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from samseg_ros.config import Config
+from samseg_ros.errors import SamsegError
+from samseg_ros.ros.diagnostics import STEADY, Diagnostics
+from samseg_ros.ros.extrinsics import Extrinsics, NoExtrinsics, make_extrinsics
+from samseg_ros.ros.health import ModelHealth, Verdict
+from samseg_ros.ros.outputs import Outputs, warm_up
+from samseg_ros.ros.parameters import Parameters
+from samseg_ros.ros.process import gpu_memory_mib, release_gpu_cache, run, tune_malloc
+from samseg_ros.ros.session import Session, used_inputs
+
+REFRESH_S = 0.5
+"""How often publishers are looked at, to follow their QoS."""
+WARM_UP_SIZE = (480, 640)
+"""Camera size to warm up with; another size costs the first frame a little time."""
+
+PipelineFactory = Callable[[Config], Any]
+"""Makes what `samseg_ros.pipeline.Pipeline` is: called with a Frame it returns a Segmentation; it has ``labels``,
+``modalities``, ``warm_up(size)``, and a ``config`` that may be replaced between frames."""
+
+
+def load_pipeline(config: Config) -> Any:
+    """Load the real pipeline (imports torch, which takes seconds: not before it is needed)."""
+    from samseg_ros.pipeline import Pipeline
+
+    return Pipeline.from_config(config)
+
+
+class FusionNode(LifecycleNode):
+    """The node.
+
+    Args:
+        pipeline_factory: makes the pipeline; tests hand in a fast one.
+        arguments: what rclpy.node.Node takes (context, cli_args, namespace, parameter_overrides).
+
+    Raises:
+        SamsegError: a parameter that does not exist, or a value that it cannot have.
+    """
+
+    def __init__(self, pipeline_factory: PipelineFactory = load_pipeline, **arguments: Any) -> None:
+        super().__init__("fusion_node", **arguments)
+        self.model = ModelHealth()
+        self._factory = pipeline_factory
+        self._pipeline: Any = None
+        self._extrinsics: Extrinsics = NoExtrinsics()
+        self._outputs: Outputs | None = None
+        self.session: Session | None = None
+        self._parameters_of_ours = Parameters(self, lambda: self._outputs is not None, self._settings_changed)
+        if self.config.tune_malloc:
+            tune_malloc()
+        self._refuse_impossible_transitions()
+        self._diagnostics = Diagnostics(self, self._verdicts, self.config.diagnostics.period_s)
+        self.create_timer(REFRESH_S, self._refresh, clock=STEADY)
+
+    @property
+    def config(self) -> Config:
+        """The settings as they are now."""
+        return self._parameters_of_ours.config
+
+    def autostart(self) -> None:
+        """Configure and activate, if the parameter says so."""
+        if self.config.autostart and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def end(self, timeout_s: float) -> bool:
+        """Stop working; return whether the inference thread has ended."""
+        return self.session is None or self.session.halt(timeout_s)
+
+    # Lifecycle. An exception in here would vanish without a word (rclpy drops it), hence _attempt.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model, warm it up, offer the outputs."""
+        return self._attempt("configuring", self._configure, "inactive", "unconfigured")
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and start the inference thread."""
+        super().on_activate(state)
+        return self._attempt("activating", self._activate, "active", "inactive")
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop, and free the memory of the model."""
+        super().on_deactivate(state)
+        return self._attempt("deactivating", self._deactivate, "inactive", "inactive")
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Take the outputs back."""
+        return self._attempt("cleaning up", self._cleanup, "unconfigured", "unconfigured")
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop whatever runs."""
+        return self._attempt("shutting down", self._cleanup, "finalized", "finalized")
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Go back to unconfigured."""
+        return self._attempt("cleaning up", self._cleanup, "unconfigured", "unconfigured")
+
+    def _attempt(self, doing: str, work: Callable[[], None], after: str, on_failure: str) -> TransitionCallbackReturn:
+        self.model.state, self.model.error = doing, ""
+        self._diagnostics.publish()
+        try:
+            work()
+            self.model.state = after
+            return TransitionCallbackReturn.SUCCESS
+        except SamsegError as error:
+            self.model.error = f"{doing} failed: {error}"
+            self.get_logger().error(self.model.error)
+        except Exception as error:
+            self.model.error = f"{doing} failed: {type(error).__name__}: {error}"
+            self.get_logger().fatal(f"{doing} failed:\n{traceback.format_exc()}")
+        finally:
+            self._diagnostics.publish()
+        self.model.state = on_failure
+        return TransitionCallbackReturn.FAILURE
+
+    def _configure(self) -> None:
+        self._load()
+        if "lidar" in self._names():
+            self._extrinsics = make_extrinsics(self, self.config.projection)
+        self._outputs = Outputs(self, self._pipeline.labels)
+
+    def _activate(self) -> None:
+        if self._pipeline is None:
+            self._load()
+        if self._outputs is None:
+            raise SamsegError("the node is not configured")
+        self.session = Session(
+            self,
+            self._pipeline,
+            self._names(),
+            self._extrinsics,
+            self._outputs,
+            self.config,
+            self._parameters_of_ours.overridden,
+            self.model,
+        )
+        self.get_logger().info(f"active: fusing {', '.join(('image', *self._names()))}")
+
+    def _deactivate(self) -> None:
+        session, self.session = self.session, None
+        if session is not None:
+            session.close()
+        self._pipeline = None
+        gc.collect()
+        release_gpu_cache()
+
+    def _cleanup(self) -> None:
+        self._deactivate()
+        self._extrinsics.close()
+        self._extrinsics = NoExtrinsics()
+        outputs, self._outputs = self._outputs, None
+        if outputs is not None:
+            outputs.close()
+
+    def _load(self) -> None:
+        model = self.config.model
+        start = time.monotonic()
+        self.get_logger().info(f"loading {model.name} ({model.config})" + (", compiling" if model.compile else ""))
+        self._pipeline = self._factory(self.config)
+        self.get_logger().info(f"loaded after {time.monotonic() - start:.1f} s; warming up")
+        self._pipeline.warm_up(WARM_UP_SIZE)
+        warm_up(self.config, self._pipeline.labels)
+        self.get_logger().info(f"ready after {time.monotonic() - start:.1f} s")
+
+    def _names(self) -> tuple[str, ...]:
+        return used_inputs(self.config, self._pipeline.modalities)
+
+    # The rest.
+
+    def _settings_changed(self, config: Config) -> None:
+        if self.session is not None:
+            self.session.configure(config)
+
+    def _refresh(self) -> None:
+        if self.session is not None:
+            self.session.refresh()
+
+    def _verdicts(self) -> dict[str, Verdict]:
+        session = self.session
+        extra = {"extrinsics": self._extrinsics.source}
+        memory = gpu_memory_mib()
+        if memory is not None:
+            extra["gpu_memory_mib"] = f"{memory:.0f}"
+        if session is not None:
+            skipped = session.collector.counters["image"].missing  # a required input was not there
+            extra |= {
+                "dropped": str(session.intake.dropped),
+                "waiting": str(len(session.intake)),
+                "skipped": str(skipped),
+            }
+        model = self.model.verdict(time.monotonic(), self.config.diagnostics, extra)
+        return (session.verdicts() if session is not None else {}) | {"model": model}
+
+    def _refuse_impossible_transitions(self) -> None:
+        """Answer ``success: false`` to, say, activate before configure, which rclpy answers by an exception."""
+        service = self._service_change_state
+        change_state = service.callback
+
+        def guarded(request: Any, response: Any) -> Any:
+            try:
+                return change_state(request, response)
+            except RCLError as error:
+                self.get_logger().warning(f"transition refused: {error}")
+                response.success = False
+                return response
+
+        service.callback = guarded
+
+
+def main(args: list[str] | None = None, pipeline_factory: PipelineFactory = load_pipeline) -> int:
+    """Run the node until it is told to end; return the exit code."""
+    return run(lambda: FusionNode(pipeline_factory), args)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

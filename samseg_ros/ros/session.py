@@ -1,0 +1,186 @@
+"""The active node: subscriptions fill the intake, one thread turns sets into masks."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Set
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+from rclpy.time import Time
+
+from samseg_ros.config import Config
+from samseg_ros.errors import InputError, SamsegError
+from samseg_ros.ros.extrinsics import Extrinsics
+from samseg_ros.ros.frames import FrameBuilder
+from samseg_ros.ros.health import InputHealth, ModelHealth, Verdict
+from samseg_ros.ros.inputs import Input
+from samseg_ros.ros.intake import Intake
+from samseg_ros.ros.outputs import Outputs, Result
+from samseg_ros.ros.process import release_gpu_cache
+from samseg_ros.sensing import convert
+from samseg_ros.sensing.synchronize import Collector, MatchedSet
+
+
+def used_inputs(config: Config, modalities: Iterable[str]) -> tuple[str, ...]:
+    """Return the inputs beside the camera that the model takes and the user did not switch off."""
+    taken = set(modalities)
+    return tuple(name for name in ("thermal", "lidar") if name in taken and getattr(config.inputs, name))
+
+
+class Session:
+    """Everything between activate and deactivate.
+
+    Args:
+        node: the owner.
+        pipeline: Frame → Segmentation.
+        names: auxiliary inputs to subscribe to.
+        extrinsics: where the LiDAR stands.
+        outputs: the publishers.
+        config: the settings; `configure` hands in later ones.
+        overridden: names of parameters that the user gave.
+        model: counters that outlive the session.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        pipeline: Any,
+        names: tuple[str, ...],
+        extrinsics: Extrinsics,
+        outputs: Outputs,
+        config: Config,
+        overridden: Set[str],
+        model: ModelHealth,
+    ) -> None:
+        self._node, self._pipeline, self._outputs, self._model = node, pipeline, outputs, model
+        self._names = names
+        self._builder = FrameBuilder(extrinsics, self._report, config)
+        self._reference_ns = 0
+        self._troubled: set[str] = set()  # inputs with bad data in the present frame
+        self.health: dict[str, InputHealth] = {}
+        windows = {name: getattr(config.sync, name) for name in names}
+        self.collector = Collector(windows, config.sync.time_jump_reset_s, self._report)
+        self.intake = Intake(self.collector, keep_all=config.drop_policy == "none")
+        self.configure(config)
+        self._inputs: tuple[Input, ...] = ()
+        callbacks: dict[str, Callable[[Any], None]] = {"image": self._on_image}
+        callbacks |= {name: partial(self._on_auxiliary, name) for name in names}
+        if "lidar" in names:
+            callbacks["camera_info"] = self._on_camera_info
+        inputs = [Input(node, name, callback, config.qos, overridden) for name, callback in callbacks.items()]
+        now = time.monotonic()
+        for source in inputs:
+            needed = source.name == "image" or (source.name in names and getattr(config.sync, source.name).required)
+            self.health[source.name] = InputHealth(source.name, source.topic, needed, now)
+        for source in inputs:
+            source.refresh()
+        self._inputs = tuple(inputs)
+        self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
+        self._thread.start()
+
+    def configure(self, config: Config) -> None:
+        """Take over changed settings."""
+        self._config = self._pipeline.config = config
+        self.intake.max_rate_hz = config.max_rate_hz
+
+    def refresh(self) -> None:
+        """Follow publishers that came or went (call from the executor's thread)."""
+        for source in self._inputs:
+            source.refresh()
+
+    def halt(self, timeout_s: float | None = None) -> bool:
+        """End the inference thread after the frame that it works on; return whether it has ended."""
+        self.intake.close()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def close(self) -> None:
+        """End the thread and the subscriptions (call from the executor's thread, or when that has ended)."""
+        self.halt()
+        for source in self._inputs:
+            source.close()
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """Judge every input."""
+        now, timeout = time.monotonic(), self._config.diagnostics.input_timeout_s
+        for name, counters in self.collector.counters.items():
+            self.health[name].synchronized(counters.matched, counters.missing)
+        return {s.name: self.health[s.name].verdict(now, timeout, s.why_nothing) for s in self._inputs}
+
+    # The callbacks: in the executor's thread, never slow.
+
+    def _on_image(self, message: Any) -> None:
+        stamp = self._arrived("image", message)
+        self._reference_ns = stamp or self._reference_ns
+        self.intake.add(None, stamp, message)
+
+    def _on_auxiliary(self, name: str, message: Any) -> None:
+        self.intake.add(name, self._arrived(name, message), message)
+
+    def _on_camera_info(self, message: Any) -> None:
+        self._arrived("camera_info", message)
+        self._builder.set_camera_info(message)
+        self.health["camera_info"].used()
+
+    def _arrived(self, name: str, message: Any) -> int:
+        stamp = convert.stamp_ns(message.header)
+        reference = 0 if name == "image" else self._reference_ns
+        self.health[name].arrived(stamp, reference, time.monotonic())
+        return stamp
+
+    # The inference thread.
+
+    def _work(self) -> None:
+        while (matched := self.intake.take()) is not None:
+            try:
+                self._process(matched)
+            except SamsegError as error:
+                self._frame_failed(str(error), str(error))
+            except Exception as error:  # whatever it was (GPU memory, say), the next frame gets its chance
+                release_gpu_cache()
+                self._frame_failed(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+    def _process(self, matched: MatchedSet) -> None:
+        times = [time.perf_counter()]
+        config = self._config
+        self._troubled.clear()
+        try:
+            frame = self._builder.build(matched)
+        except InputError as error:
+            self._report("image", error)
+            return
+        times.append(time.perf_counter())
+        segmentation = self._pipeline(frame)
+        for name, problem in segmentation.problems.items():
+            self._report(name, problem)
+        times.append(time.perf_counter())
+        self._outputs.publish(Result(matched.reference.header, frame, segmentation, config, self._pipeline.labels))
+        times.append(time.perf_counter())
+        self._note(matched, dict(segmentation.timings_ms), times)
+
+    def _note(self, matched: MatchedSet, timings_ms: dict[str, float], times: list[float]) -> None:
+        convert_ms, _, publish_ms = ((b - a) * 1e3 for a, b in pairwise(times))
+        timings = {"convert": convert_ms, **timings_ms, "publish": publish_ms}
+        limit = self._config.diagnostics.max_allowed_processing_time_ms
+        self._model.done(timings, (times[-1] - times[0]) * 1e3, limit, time.monotonic())
+        age = self._node.get_clock().now() - Time.from_msg(
+            matched.reference.header.stamp, clock_type=self._node.get_clock().clock_type
+        )
+        self._model.latency_ms = age.nanoseconds * 1e-6
+        for name in ("image", *self._names):
+            if name not in matched.missing and name not in self._troubled:
+                self.health[name].used(matched.offsets_s.get(name))
+
+    def _report(self, name: str, error: InputError | str) -> None:
+        self._troubled.add(name)
+        if self.health[name].failed(str(error), time.monotonic()):
+            self._node.get_logger().warning(f"{name}: {error}")
+
+    def _frame_failed(self, error: str, details: str) -> None:
+        if self._model.failed(error, time.monotonic()):
+            self._node.get_logger().error(f"no mask for this frame: {details}")

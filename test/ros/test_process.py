@@ -1,0 +1,106 @@
+"""The node as a process of its own: exit codes, signals, messages on stderr, the ROS command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+@pytest.fixture
+def start(fake_node_path, project_root):
+    """Return a function that starts the node around the fake pipeline in a process."""
+    processes = []
+
+    def run(*arguments):
+        environment = {**os.environ, "PYTHONPATH": str(project_root), "RCUTILS_COLORIZED_OUTPUT": "0"}
+        process = subprocess.Popen(
+            [sys.executable, str(fake_node_path), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            env=environment,
+        )
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def read_until(process, word):
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if word in line:
+            return "".join(lines)
+    pytest.fail(f"the node ended without saying {word!r}:\n{''.join(lines)}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_node_within_three_seconds_with_code_zero(start, number):
+    process = start()
+    read_until(process, "active: fusing")
+    process.send_signal(number)
+    process.wait(3.0)  # raises when it takes longer
+    assert process.returncode == 0
+
+
+def test_a_signal_ends_the_node_even_while_a_frame_takes_for_ever(start, messages):
+    import rclpy
+    from rclpy.context import Context
+    from sensor_msgs.msg import Image
+
+    process = start("--frame-seconds", "60")
+    read_until(process, "active: fusing")
+    context = Context()
+    rclpy.init(context=context)
+    try:
+        sensor = rclpy.create_node("sensor", context=context)
+        publisher = sensor.create_publisher(Image, "/fusion_node/input/image", 10)
+        deadline = time.monotonic() + 10
+        while not publisher.get_subscription_count() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert publisher.get_subscription_count() == 1
+        publisher.publish(messages.image(1.0))
+        time.sleep(0.5)  # it waits 0.1 s for the other sensors, then the model starts
+    finally:
+        context.try_shutdown()
+    process.send_signal(signal.SIGINT)
+    process.wait(3.0)
+    assert process.returncode == 0
+    assert "ended while the model was at work" in process.stdout.read()
+
+
+def test_an_unknown_parameter_ends_the_node_with_the_nearest_name(start, tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("/**:\n  ros__parameters:\n    sync:\n      lidar: {timout_s: 0.2}\n")
+    process = start("--ros-args", "--params-file", str(path))
+    output, _ = process.communicate(timeout=10)
+    assert process.returncode == 2
+    assert "unknown setting 'sync.lidar.timout_s'; did you mean 'sync.lidar.timeout_s'?" in output
+    assert "Traceback" not in output
+
+
+def test_a_parameter_file_that_is_not_there_ends_the_node_with_its_name(start):
+    process = start("--ros-args", "--params-file", "/nowhere.yaml")
+    output, _ = process.communicate(timeout=10)
+    assert process.returncode == 2
+    assert "/nowhere.yaml" in output and "Traceback" not in output
+
+
+def test_names_namespace_and_topics_can_be_remapped(start):
+    process = start("--ros-args", "-r", "__ns:=/car", "-r", "__node:=eyes", "-r", "~/input/image:=/camera/image_raw")
+    read_until(process, "[car.eyes]: active: fusing")
+    output = read_until(process, "[car.eyes]: image: never received")
+    assert "never received on /camera/image_raw" in output
