@@ -1,0 +1,289 @@
+"""`samseg`: thin commands over the library. Heavy imports stand inside the commands, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from samseg_ros.errors import SamsegError
+
+if TYPE_CHECKING:
+    from samseg_ros.config import Config
+    from samseg_ros.evaluation.replay import Replay, ReplayOptions, Watcher
+
+app = typer.Typer(
+    help="Camera + thermal + LiDAR segmentation with SAM-based fusion models, on real ROS 2.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console()
+err = Console(stderr=True)
+
+MODEL = Annotated[str, typer.Option("--model", "-m", help="Model, one of `samseg models`; default: the settings' own.")]
+PARAMS = Annotated[
+    Optional[Path],  # noqa: UP045 typer reads it at run time
+    typer.Option("--params", "-p", help="Parameter file, the same that the node takes.", exists=True, dir_okay=False),
+]
+SET = Annotated[list[str], typer.Option("--set", "-s", help="One setting, as publish.min_confidence=0.4; repeatable.")]
+SEED = Annotated[int, typer.Option(help="Of the generated scenes.")]
+TOPIC_HELP = "in the recording; '' switches it off; default: guessed."
+
+
+def main() -> None:
+    """Run the command line; errors that a user can act on become one red line and exit code 2."""
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err, show_path=False)]
+    )
+    try:
+        app()
+    except SamsegError as error:
+        err.print(f"[bold red]error:[/] [red]{escape(str(error))}[/]", soft_wrap=True, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("[red]stopped[/]")
+        sys.exit(130)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of everything that is written.")] = Path(
+        "out/demo"
+    ),
+    frames: Annotated[int, typer.Option(help="Frames of each of the six conditions.", min=1)] = 8,
+    model: MODEL = "",
+    params: PARAMS = None,
+    seed: SEED = 0,
+    direct: Annotated[bool, typer.Option("--direct", help="Without ROS.")] = False,
+) -> None:
+    """Generate a drive, send it through the live ROS 2 node, score it and write a report."""
+    import shutil
+
+    from samseg_ros.datasets.world import write_recording
+    from samseg_ros.evaluation.replay import ReplayOptions
+
+    config = _config(model, params)
+    recording = folder / "recording"
+    if recording.exists():
+        shutil.rmtree(recording)
+    with _bar("generating a drive") as advance:
+        write_recording(recording, frames_per_condition=frames, seed=seed, progress=advance)
+    options = ReplayOptions(recording, folder, config, title="Demo: a generated drive, camera + thermal + LiDAR")
+    measured = _replay(options, direct)
+    _show(measured, folder)
+    if not measured["frames"]["published"]:
+        raise SamsegError(f"no mask came out; see {folder / 'node.log'}")
+
+
+@app.command()
+def replay(
+    bag: Annotated[Path, typer.Argument(help="rosbag2 folder, .mcap or .db3.")],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")] = Path("out/replay"),
+    model: MODEL = "",
+    params: PARAMS = None,
+    settings: SET = [],  # noqa: B006 typer copies it
+    direct: Annotated[bool, typer.Option("--direct", help="Read the recording without ROS: the reference.")] = False,
+    rate: Annotated[float, typer.Option(help="Live: times real time; 0: lockstep, no frame is lost.", min=0.0)] = 0.0,
+    timeout: Annotated[float, typer.Option(help="Live: longest wait for a mask, s.", min=0.1)] = 10.0,
+    image_topic: Annotated[Optional[str], typer.Option(help=f"Camera image {TOPIC_HELP}")] = None,  # noqa: UP045
+    thermal_topic: Annotated[Optional[str], typer.Option(help=f"Thermal image {TOPIC_HELP}")] = None,  # noqa: UP045
+    lidar_topic: Annotated[Optional[str], typer.Option(help=f"Point cloud {TOPIC_HELP}")] = None,  # noqa: UP045
+    labels_topic: Annotated[Optional[str], typer.Option(help=f"Class ids to score with {TOPIC_HELP}")] = None,  # noqa: UP045
+    calibration: Annotated[str, typer.Option(help="Extrinsics (YAML); default: the recording's /tf_static.")] = "",
+    pictures: Annotated[int, typer.Option(help="Overlay pictures at most, evenly spread.", min=0)] = 60,
+    publish_only: Annotated[
+        bool, typer.Option("--publish-only", help="Only play the topics, to whatever nodes are running.")
+    ] = False,
+) -> None:
+    """Replay a recording, through the live node or directly; masks, pictures, scores and a report come out."""
+    from samseg_ros.evaluation.replay import ReplayOptions
+
+    topics = {"image": image_topic, "thermal": thermal_topic, "lidar": lidar_topic, "labels": labels_topic}
+    options = ReplayOptions(bag, folder, _config(model, params, settings), topics, calibration, rate, timeout, pictures)
+    if publish_only:
+        from samseg_ros.ros.player import play
+
+        with _watcher() as watcher:
+            play(options, watcher)
+        return
+    measured = _replay(options, direct)
+    _show(measured, folder)
+    if not measured["frames"]["published"]:
+        raise SamsegError(f"no mask came out of {bag}; see {folder / 'report.html'}")
+
+
+@app.command()
+def world(
+    folder: Annotated[Path, typer.Argument(help="Folder of the bag; must not exist.")],
+    split: Annotated[str, typer.Option(help="train, validation or test: scenes, shapes and textures differ.")] = "test",
+    conditions: Annotated[str, typer.Option(help="Comma-separated; default: all.")] = "",
+    frames: Annotated[int, typer.Option(help="Frames of each condition.", min=1)] = 10,
+    seed: SEED = 0,
+) -> None:
+    """Write a generated drive as a rosbag2 (MCAP): camera, thermal, LiDAR, /tf_static and ground truth."""
+    from samseg_ros.datasets.world import CONDITIONS, write_recording
+
+    names = tuple(filter(None, (name.strip() for name in conditions.split(",")))) or tuple(CONDITIONS)
+    with _bar("generating") as advance:
+        write_recording(folder, split, names, frames, seed, progress=advance)
+    out.print(f"written: {folder}")
+
+
+@app.command()
+def models() -> None:
+    """List the models and their presets."""
+    from samseg_ros.models import MODELS
+
+    table = Table("model", "about")
+    for name, entry in MODELS.items():
+        table.add_row(name, escape(str(entry)))
+    out.print(table)
+
+
+@app.command()
+def labels(
+    name: Annotated[str, typer.Argument(help="A shipped label set or a CSV; default: list them.")] = "",
+) -> None:
+    """List the label sets, or the classes of one."""
+    from samseg_ros.labels import load_labels, shipped
+
+    table = Table("id", "class", "colour") if name else Table("label set", "classes")
+    if name:
+        label_set = load_labels(name)
+        for index, (label, color) in enumerate(zip(label_set.names, label_set.colors, strict=True)):
+            r, g, b = (int(c) for c in color)
+            table.add_row(str(index), label, f"[on rgb({r},{g},{b})]    [/] {r} {g} {b}")
+    else:
+        for shipped_name in shipped():
+            table.add_row(shipped_name, str(len(load_labels(shipped_name))))
+    out.print(table)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of all settings."""
+    import json
+
+    from samseg_ros.config import json_schema
+
+    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
+
+
+def _config(model: str, params: Path | None, assignments: list[str] | None = None) -> Config:
+    """Read the settings: the file named, else the model's own under config/, with ``--model`` and ``--set`` on top."""
+    import yaml
+
+    from samseg_ros.config import from_flat, load
+    from samseg_ros.resources import config_dir
+
+    overrides: dict[str, Any] = {"model.name": model} if model else {}
+    for assignment in assignments or []:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise SamsegError(f"--set {assignment}: expected NAME=VALUE, such as publish.min_confidence=0.4")
+        overrides[name.strip()] = yaml.safe_load(value) if value else ""
+    own = config_dir() / f"{model}.param.yaml"
+    if params is None and model and own.is_file():
+        params = own
+    return load(params, overrides) if params else from_flat(overrides, source="command line")
+
+
+def _replay(options: ReplayOptions, direct: bool) -> dict[str, Any]:
+    with _watcher() as watcher:
+        if direct:
+            from samseg_ros.evaluation.replay_direct import replay_direct
+
+            return replay_direct(options, watcher)
+        from samseg_ros.ros.replay import replay_live
+
+        return replay_live(options, watcher)
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Any]:
+    """Show a progress bar with the time left; yields what takes (done, in all)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=err) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _watcher() -> Iterator[Watcher]:
+    """Show how a replay gets on."""
+    from samseg_ros.evaluation.replay import Watcher
+
+    with _bar("frames") as advance:
+
+        class Shown(Watcher):
+            def opened(self, replay: Replay) -> None:
+                _show_topics(replay)
+
+            def starting(self, what: str) -> None:
+                err.print(what, style="dim")
+
+            def progress(self, done: int, frames: int) -> None:
+                advance(done, frames)
+
+        yield Shown()
+
+
+def _show_topics(replay: Replay) -> None:
+    """Print what serves as what; the flags that change it stand beside."""
+    topics = {"image": "--image-topic", "thermal": "--thermal-topic", "lidar": "--lidar-topic"}
+    topics |= {"camera_info": "", "labels": "--labels-topic", "condition": "", "tf_static": "--calibration"}
+    table = Table("input", "topic", "messages", "type", "change with", title=str(replay.bag.path), title_justify="left")
+    for field, flag in topics.items():
+        name = getattr(replay.topics, field)
+        topic = replay.bag.topics.get(name)
+        count, kind = (str(topic.count), topic.type) if topic else ("", "")
+        table.add_row(field, name or "[dim]none[/]", count, kind, f"[dim]{flag}[/]")
+    err.print(table)
+    for note in filter(None, (replay.bag.damage, _others(replay))):
+        err.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
+
+
+def _others(replay: Replay) -> str:
+    return f"also in the recording, not used: {', '.join(replay.cameras)}" if replay.cameras else ""
+
+
+def _show(measured: Mapping[str, Any], folder: Path) -> None:
+    """Print what was measured and where the report is."""
+    scored = measured.get("labels")
+    if scored:
+        table = Table("condition", "mIoU %", "95 % interval", "accuracy %", "frames")
+        for name, s in [*scored["conditions"].items(), ("all", scored)]:
+            low, high = s["miou_interval"]
+            interval = "" if low is None else f"{100 * low:.1f} – {100 * high:.1f}"
+            table.add_row(name, _percent(s["miou"]), interval, _percent(s["accuracy"]), str(s["frames"]))
+        out.print(table)
+    frames, latency = measured["frames"], measured["latency_ms"]
+    line = f"frames received {frames['received']}, masks {frames['published']}, dropped {frames['dropped']}"
+    if latency["p50"] is not None:
+        line += f"; latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms; {measured['fps']:.1f} masks/s"
+    out.print(line, highlight=False)
+    sensors = ", ".join(f"{number} × {name.replace('+', ' + ')}" for name, number in measured["sensors"].items())
+    out.print(f"fused: {sensors or 'nothing'}", highlight=False)
+    for note in (*measured["notes"], *measured["errors"], *measured["troubles"]):
+        err.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
+    out.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Commands about models: train, evaluate, benchmark. They hang in the command line that cli.py builds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from samseg_ros.errors import SamsegError
+from samseg_ros.progress import bar
+
+if TYPE_CHECKING:
+    from samseg_ros.pipeline import Pipeline
+
+out = Console()
+OPTIONAL_FOLDER = Optional[Path]  # noqa: UP045 typer reads it at run time
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (train, evaluate, benchmark):
+        app.command()(command)
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Option("--recipe", "-r", help="A recipe under config/training, or a YAML file.")
+    ] = "mm_sam_adapter_world",
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of checkpoints, log and weights.")] = Path(
+        "runs/train"
+    ),
+    cache: Annotated[Path, typer.Option(help="Folder of rendered frames, shared by all runs.")] = Path("runs/cache"),
+    workers: Annotated[int, typer.Option(help="Processes that render; 0: one a core.", min=0)] = 0,
+    validation_frames: Annotated[int, typer.Option(help="Frames of the val split.", min=1)] = 60,
+) -> None:
+    """Train on the world; a run that was killed goes on where its last checkpoint stands."""
+    import os
+
+    import torch
+
+    from samseg_ros.labels import load_labels
+    from samseg_ros.models import build_network
+    from samseg_ros.resources import config_dir
+    from samseg_ros.training.cache import open_cache
+    from samseg_ros.training.export import save_trained
+    from samseg_ros.training.recipe import load_recipe
+    from samseg_ros.training.trainer import train as run
+
+    path = Path(recipe)
+    settings = load_recipe(path if path.suffix in (".yaml", ".yml") else config_dir() / "training" / f"{recipe}.yaml")
+    number = workers or os.cpu_count() or 1
+    data = []
+    for split, frames in (("train", settings.frames), ("val", validation_frames)):
+        with bar(f"rendering {split}") as advance:
+            data.append(open_cache(cache, split, frames, settings.cache_size, number, advance))
+    torch.manual_seed(settings.seed)
+    network = build_network(settings.model, settings.preset, ("rgb", "thermal", "lidar"), len(load_labels("world")))
+    with bar("training") as advance:
+        trained = run(network, settings, data[0], data[1], folder, lambda done, total, text: advance(done, total))
+    spec = save_trained(folder / "model", trained, settings)
+    out.print(f"weights: {folder / 'model' / spec.weights}; use them with --set model.checkpoint={folder / 'model'}")
+
+
+def evaluate(
+    frames: Annotated[int, typer.Option(help="Unseen test scenes, an equal number of each condition.", min=6)] = 360,
+    checkpoint: Annotated[str, typer.Option(help="Weights or model folder; default: the shipped ones.")] = "",
+    baseline: Annotated[str, typer.Option(help="Weights of the RGB-only net; default: the shipped ones.")] = "",
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of table.md and metrics.json.")] = Path(
+        "out/evaluate"
+    ),
+    guard: Annotated[
+        bool, typer.Option("--guard/--no-guard", help="Score a random forest on single pixels too.")
+    ] = True,
+) -> None:
+    """Score on unseen scenes of the world: mIoU per condition and set of sensors, the table of the model card."""
+    from samseg_ros.datasets.world import WorldDataset
+    from samseg_ros.evaluation.world_table import Variant, score_world, sensor_sets
+
+    fused = _pipeline(checkpoint)
+    alone = _pipeline(baseline or _shipped_baseline())
+    rows = {name: Variant(fused, sensors) for name, sensors in sensor_sets(fused.modalities).items()}
+    rows["rgb-only net"] = Variant(alone, ("rgb",))
+    with bar("scoring") as advance:
+        table = score_world(rows, WorldDataset("test", frames), advance)
+    text = f"{table.markdown('rgb-only net')}\n\n{table.per_class_markdown()}\n"
+    measured: dict[str, Any] = {"frames": frames, "miou": table.summary()}
+    if guard:
+        from samseg_ros.evaluation.color_guard import LIMIT_MIOU, forest_miou
+
+        with bar("colour-by-number guard") as advance:
+            forest = forest_miou(progress=advance)
+        measured["forest_miou"] = forest
+        verdict = "holds" if forest <= LIMIT_MIOU else "is broken"
+        text += f"\nA random forest on single pixels: {forest:.1f} mIoU; the guard (≤ {LIMIT_MIOU:.0f}) {verdict}.\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "table.md").write_text(text)
+    (folder / "metrics.json").write_text(json.dumps(measured, indent=2))
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
+    out.print(f"written: {folder / 'table.md'}")
+
+
+def benchmark(
+    rows: Annotated[str, typer.Option(help="Comma-separated rows; default: all.")] = "",
+    repeats: Annotated[int, typer.Option(help="Interleaved repeats; medians are shown.", min=1)] = 15,
+    file: Annotated[OPTIONAL_FOLDER, typer.Option("--out", "-o", help="JSON file of the numbers.")] = None,
+) -> None:
+    """Measure speed as ratios in one run: ours, a peer that does the same, and the limit."""
+    from samseg_ros.evaluation.benchmark import ROWS, run
+    from samseg_ros.ros.benchmark import NODE_ROW, node_timing
+
+    names = tuple(filter(None, (name.strip() for name in rows.split(","))))
+    library = tuple(name for name in names if name != NODE_ROW)
+    timings = []
+    with bar("measuring") as advance:
+        if library or not names:
+            timings += run(library, repeats, lambda done, total: advance(done, total + 1))
+    if NODE_ROW in names or not names:
+        timings.append(node_timing(report=lambda text: out.print(text, style="dim")))
+    table = Table("row", "ours", "peer", "limit", "faster than peer", "× limit", "aim", title=f"of {', '.join(ROWS)}, {NODE_ROW}")
+    for t in timings:
+        cells = (f"{t.ours_ms:.2f} ms", f"{t.peer_ms:.2f} ms", f"{t.limit_ms:.2f} ms", f"{t.over_peer:.1f}×", f"{t.over_limit:.1f}×")
+        table.add_row(escape(f"{t.row.about}\n  peer: {t.row.peer}\n  limit: {t.row.limit}"), *cells, t.row.aim)
+    out.print(table)
+    if file:
+        numbers = {t.name: {"ours_ms": t.ours_ms, "peer_ms": t.peer_ms, "limit_ms": t.limit_ms} for t in timings}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(numbers, indent=2))
+
+
+def _pipeline(checkpoint: str) -> Pipeline:
+    from samseg_ros.config import from_flat
+    from samseg_ros.pipeline import Pipeline
+
+    return Pipeline.from_config(from_flat({"model.checkpoint": checkpoint}, source="command line"))
+
+
+def _shipped_baseline() -> str:
+    from samseg_ros.resources import models_dir
+
+    folder = models_dir() / "mm_sam_adapter" / "rgb"
+    if not folder.is_dir():
+        raise SamsegError(f"no baseline weights under {folder}; train them (recipe mm_sam_adapter_world_rgb) and give --baseline")
+    return str(folder)
+
+
+Advance = Callable[[int, int], None]
