@@ -1,0 +1,55 @@
+"""What every test needs: ROS kept apart from the rest of the world, few threads, and the way to real recordings."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+# Before anything imports rclpy, torch or matplotlib. Children (nodes in processes of their own) inherit it.
+_ROS_LOGS = tempfile.TemporaryDirectory(prefix="samseg-roslog-", ignore_cleanup_errors=True)
+os.environ.update(
+    ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST",
+    ROS_DOMAIN_ID=str(os.getpid() % 100 + 1),
+    ROS_LOG_DIR=_ROS_LOGS.name,
+    MPLBACKEND="Agg",
+)
+for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
+
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+ROS_TESTS = ROOT / "test" / "ros"
+
+# No deadline: a shared machine is slow at times. The same examples in every run: a failure in CI is one here.
+hypothesis.settings.register_profile("samseg", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("samseg")
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    """Folder of package.xml."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real recordings beside the project; the test is skipped where it is absent."""
+    path = ROOT.parent / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip("real recordings are absent: no ../shared/data beside the project")
+    return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if ROS_TESTS in item.path.parents:
+            item.add_marker("ros")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    passed = [r for r in terminalreporter.getreports("passed") if r.when == "call"]
+    ros = sum("ros" in report.keywords for report in passed)
+    terminalreporter.write_line(f"{len(passed)} tests passed, {ros} of them with real rclpy over DDS")
