@@ -17,7 +17,7 @@ MAINTAINER = PACKAGE.find("maintainer")
 REQUIRES = [
     "torch>=2.6,!=2.13.0",
     "torchvision>=0.21",
-    "timm>=1.0.9",
+    "timm>=1.0.16",
     "segment-anything>=1.0",
     "safetensors>=0.4.3",
     "numpy>=1.26",

@@ -13,10 +13,11 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from samseg_ros import cli_models
 from samseg_ros.errors import SamsegError
+from samseg_ros.progress import bar
 
 if TYPE_CHECKING:
     from samseg_ros.config import Config
@@ -78,7 +79,7 @@ def demo(
     recording = folder / "recording"
     if recording.exists():
         shutil.rmtree(recording)
-    with _bar("generating a drive") as advance:
+    with bar("generating a drive", err) as advance:
         write_recording(recording, frames_per_condition=frames, seed=seed, progress=advance)
     options = ReplayOptions(recording, folder, config, title="Demo: a generated drive, camera + thermal + LiDAR")
     measured = _replay(options, direct)
@@ -127,7 +128,7 @@ def replay(
 @app.command()
 def world(
     folder: Annotated[Path, typer.Argument(help="Folder of the bag; must not exist.")],
-    split: Annotated[str, typer.Option(help="train, validation or test: scenes, shapes and textures differ.")] = "test",
+    split: Annotated[str, typer.Option(help="train, val or test: scenes, shapes and textures differ.")] = "test",
     conditions: Annotated[str, typer.Option(help="Comma-separated; default: all.")] = "",
     frames: Annotated[int, typer.Option(help="Frames of each condition.", min=1)] = 10,
     seed: SEED = 0,
@@ -136,7 +137,7 @@ def world(
     from samseg_ros.datasets.world import CONDITIONS, write_recording
 
     names = tuple(filter(None, (name.strip() for name in conditions.split(",")))) or tuple(CONDITIONS)
-    with _bar("generating") as advance:
+    with bar("generating", err) as advance:
         write_recording(folder, split, names, frames, seed, progress=advance)
     out.print(f"written: {folder}")
 
@@ -146,9 +147,9 @@ def models() -> None:
     """List the models and their presets."""
     from samseg_ros.models import MODELS
 
-    table = Table("model", "about")
+    table = Table("model", "about", "presets")
     for name, entry in MODELS.items():
-        table.add_row(name, escape(str(entry)))
+        table.add_row(name, escape(entry.about), ", ".join(entry.presets))
     out.print(table)
 
 
@@ -206,18 +207,14 @@ def _replay(options: ReplayOptions, direct: bool) -> dict[str, Any]:
             from samseg_ros.evaluation.replay_direct import replay_direct
 
             return replay_direct(options, watcher)
-        from samseg_ros.ros.replay import replay_live
-
+        try:
+            from samseg_ros.ros.replay import replay_live
+        except ModuleNotFoundError as error:
+            raise SamsegError(
+                f"ROS 2 for Python is not here ({error}): source a ROS 2 distribution, install the wheels "
+                "(pip install 'samseg_ros[ros]'), or replay without ROS: --direct"
+            ) from None
         return replay_live(options, watcher)
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Any]:
-    """Show a progress bar with the time left; yields what takes (done, in all)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=err) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 @contextmanager
@@ -225,7 +222,7 @@ def _watcher() -> Iterator[Watcher]:
     """Show how a replay gets on."""
     from samseg_ros.evaluation.replay import Watcher
 
-    with _bar("frames") as advance:
+    with bar("frames", err) as advance:
 
         class Shown(Watcher):
             def opened(self, replay: Replay) -> None:
@@ -244,11 +241,13 @@ def _show_topics(replay: Replay) -> None:
     """Print what serves as what; the flags that change it stand beside."""
     topics = {"image": "--image-topic", "thermal": "--thermal-topic", "lidar": "--lidar-topic"}
     topics |= {"camera_info": "", "labels": "--labels-topic", "condition": "", "tf_static": "--calibration"}
-    table = Table("input", "topic", "messages", "type", "change with", title=str(replay.bag.path), title_justify="left")
+    table = Table(title=str(replay.bag.path), title_justify="left")
+    for column in ("input", "topic", "messages", "type", "change with"):
+        table.add_column(column, overflow="fold")
     for field, flag in topics.items():
         name = getattr(replay.topics, field)
         topic = replay.bag.topics.get(name)
-        count, kind = (str(topic.count), topic.type) if topic else ("", "")
+        count, kind = (str(topic.count), topic.type.rpartition("/")[2]) if topic else ("", "")
         table.add_row(field, name or "[dim]none[/]", count, kind, f"[dim]{flag}[/]")
     err.print(table)
     for note in filter(None, (replay.bag.damage, _others(replay))):
@@ -273,9 +272,9 @@ def _show(measured: Mapping[str, Any], folder: Path) -> None:
     line = f"frames received {frames['received']}, masks {frames['published']}, dropped {frames['dropped']}"
     if latency["p50"] is not None:
         line += f"; latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms; {measured['fps']:.1f} masks/s"
-    out.print(line, highlight=False)
+    out.print(line, highlight=False, soft_wrap=True)
     sensors = ", ".join(f"{number} × {name.replace('+', ' + ')}" for name, number in measured["sensors"].items())
-    out.print(f"fused: {sensors or 'nothing'}", highlight=False)
+    out.print(f"fused: {sensors or 'nothing'}", highlight=False, soft_wrap=True)
     for note in (*measured["notes"], *measured["errors"], *measured["troubles"]):
         err.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
     out.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
@@ -284,6 +283,8 @@ def _show(measured: Mapping[str, Any], folder: Path) -> None:
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
 
+
+cli_models.register(app)
 
 if __name__ == "__main__":
     main()

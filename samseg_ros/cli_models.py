@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from samseg_ros.pipeline import Pipeline
 
 out = Console()
-OPTIONAL_FOLDER = Optional[Path]  # noqa: UP045 typer reads it at run time
+OPTIONAL_FILE = Optional[Path]  # noqa: UP045 typer reads it at run time
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (train, evaluate, benchmark):
+    for command in (train, evaluate, benchmark, settings):
         app.command()(command)
 
 
@@ -60,7 +60,7 @@ def train(
         with bar(f"rendering {split}") as advance:
             data.append(open_cache(cache, split, frames, settings.cache_size, number, advance))
     torch.manual_seed(settings.seed)
-    network = build_network(settings.model, settings.preset, ("rgb", "thermal", "lidar"), len(load_labels("world")))
+    network = build_network(settings.model, settings.preset, settings.sensors, len(load_labels("world")))
     with bar("training") as advance:
         trained = run(network, settings, data[0], data[1], folder, lambda done, total, text: advance(done, total))
     spec = save_trained(folder / "model", trained, settings)
@@ -108,10 +108,10 @@ def evaluate(
 def benchmark(
     rows: Annotated[str, typer.Option(help="Comma-separated rows; default: all.")] = "",
     repeats: Annotated[int, typer.Option(help="Interleaved repeats; medians are shown.", min=1)] = 15,
-    file: Annotated[OPTIONAL_FOLDER, typer.Option("--out", "-o", help="JSON file of the numbers.")] = None,
+    file: Annotated[OPTIONAL_FILE, typer.Option("--out", "-o", help="JSON file of the numbers.")] = None,
 ) -> None:
     """Measure speed as ratios in one run: ours, a peer that does the same, and the limit."""
-    from samseg_ros.evaluation.benchmark import ROWS, run
+    from samseg_ros.evaluation.benchmark import run
     from samseg_ros.ros.benchmark import NODE_ROW, node_timing
 
     names = tuple(filter(None, (name.strip() for name in rows.split(","))))
@@ -122,15 +122,23 @@ def benchmark(
             timings += run(library, repeats, lambda done, total: advance(done, total + 1))
     if NODE_ROW in names or not names:
         timings.append(node_timing(report=lambda text: out.print(text, style="dim")))
-    table = Table("row", "ours", "peer", "limit", "faster than peer", "× limit", "aim", title=f"of {', '.join(ROWS)}, {NODE_ROW}")
+    table = Table("row", "ours", "peer", "limit", "faster than peer", "× limit", "aim")
     for t in timings:
-        cells = (f"{t.ours_ms:.2f} ms", f"{t.peer_ms:.2f} ms", f"{t.limit_ms:.2f} ms", f"{t.over_peer:.1f}×", f"{t.over_limit:.1f}×")
-        table.add_row(escape(f"{t.row.about}\n  peer: {t.row.peer}\n  limit: {t.row.limit}"), *cells, t.row.aim)
+        times = (f"{ms:.2f} ms" for ms in (t.ours_ms, t.peer_ms, t.limit_ms))
+        about = escape(f"{t.row.about}\n  peer: {t.row.peer}\n  limit: {t.row.limit}")
+        table.add_row(about, *times, f"{t.over_peer:.1f}", f"{t.over_limit:.1f}", t.row.aim)
     out.print(table)
     if file:
         numbers = {t.name: {"ours_ms": t.ours_ms, "peer_ms": t.peer_ms, "limit_ms": t.limit_ms} for t in timings}
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(numbers, indent=2))
+
+
+def settings() -> None:
+    """Print every setting with default and range, as the Markdown table of docs/parameters.md."""
+    from samseg_ros.config import markdown
+
+    sys.stdout.write(markdown())
 
 
 def _pipeline(checkpoint: str) -> Pipeline:
@@ -145,8 +153,7 @@ def _shipped_baseline() -> str:
 
     folder = models_dir() / "mm_sam_adapter" / "rgb"
     if not folder.is_dir():
-        raise SamsegError(f"no baseline weights under {folder}; train them (recipe mm_sam_adapter_world_rgb) and give --baseline")
+        raise SamsegError(
+            f"no baseline weights under {folder}; train them (recipe mm_sam_adapter_world_rgb) and give --baseline"
+        )
     return str(folder)
-
-
-Advance = Callable[[int, int], None]

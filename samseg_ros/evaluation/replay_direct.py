@@ -18,7 +18,7 @@ from samseg_ros.evaluation.replay import LEFT_OUT, Replay, ReplayOptions, Watche
 from samseg_ros.evaluation.replay_output import ReplayOutput
 from samseg_ros.labels import LabelSet
 from samseg_ros.sensing import convert
-from samseg_ros.sensing.projection import LidarImage, project
+from samseg_ros.sensing.projection import project_to_camera
 from samseg_ros.types import Frame, Segmentation
 
 MODE = "direct"
@@ -119,7 +119,7 @@ def _messages(frame: Frame, segmentation: Segmentation, labels: LabelSet, config
     shown = confidence if encoding == "mono8" else confidence.astype(np.float32) / np.float32(255)
     yield recording.CONFIDENCE, recording.image(stamp_ns, frame_id, shown, encoding)
     yield recording.CLASS_CONFIDENCE, recording.class_confidence(labels, segmentation)
-    lidar = _projection(frame, config)
+    lidar = project_to_camera(frame, config.projection)
     if lidar is not None and frame.points is not None:
         painted = posterior.at_pixels(segmentation, lidar.pixels)
         yield recording.CLOUD_OUT, recording.painted_cloud(stamp_ns, frame.points, *painted)
@@ -127,9 +127,3 @@ def _messages(frame: Frame, segmentation: Segmentation, labels: LabelSet, config
     yield recording.OVERLAY, recording.image(stamp_ns, frame_id, overlay, "rgb8")
     if lidar is not None:
         yield recording.LIDAR_DEPTH, recording.image(stamp_ns, frame_id, lidar.depth_m, "32FC1")
-
-
-def _projection(frame: Frame, config: Config) -> LidarImage | None:
-    if frame.points is None or frame.camera is None or frame.camera_from_lidar is None:
-        return None
-    return project(frame.points, frame.camera, frame.camera_from_lidar, frame.size, config.projection)

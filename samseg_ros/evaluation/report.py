@@ -16,7 +16,8 @@ from samseg_ros.evaluation.metrics import Counts
 from samseg_ros.evaluation.results import FrameRow
 from samseg_ros.labels import LabelSet
 
-MAX_PICTURES = 12
+MAX_PICTURES, MAX_BROAD = 12, 6
+"""Small pictures stand two in a row, broad ones alone."""
 PICTURE_WIDTH = 1400
 """Pixels; wider pictures are made smaller inside the page."""
 JPEG_QUALITY = 84
@@ -42,7 +43,7 @@ def write_report(
         measured: what metrics.json holds.
         rows: one a frame.
         labels: names and colours of the classes.
-        pictures: caption and file; up to 12, evenly spread, are put into the page.
+        pictures: caption and file; some, evenly spread, are put into the page.
         counts: (K, K + 1) confusion of the whole run, None without labels.
         config: the settings as YAML text.
     """
@@ -51,6 +52,7 @@ def write_report(
         source
     )
     scored = measured.get("labels")
+    broad = bool(pictures) and _width(pictures[0][1]) > PICTURE_WIDTH
     classes = [{"name": n, "color": _css(c)} for n, c in zip(labels.names, labels.colors, strict=True)]
     page = template.render(
         name=name,
@@ -58,8 +60,11 @@ def write_report(
         notes=_notes(measured),
         tiles=_tiles(measured),
         classes=classes,
-        broad=bool(pictures) and _width(pictures[0][1]) > PICTURE_WIDTH,
-        pictures=[{"caption": caption, "data": _embedded(file)} for caption, file in _spread(pictures, MAX_PICTURES)],
+        broad=broad,
+        pictures=[
+            {"caption": caption, "data": _embedded(file)}
+            for caption, file in _spread(pictures, MAX_BROAD if broad else MAX_PICTURES)
+        ],
         conditions=_conditions(scored) if scored else [],
         iou=[c | {"value": _percent(v)} for c, v in zip(classes, scored["iou"].values(), strict=True)]
         if scored

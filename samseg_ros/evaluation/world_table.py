@@ -1,4 +1,4 @@
-"""The table of a model card: mIoU per condition on unseen scenes of the world, per set of sensors, against RGB alone."""
+"""The table of a model card: mIoU per condition and set of sensors on unseen scenes, against RGB alone."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class WorldTable:
         return 100 * value, Interval(100 * interval.low, 100 * interval.high, interval.level)
 
     def markdown(self, baseline: str | None = None) -> str:
-        """Return the table as Markdown: mIoU [95 % interval] per row and condition, then differences to the baseline."""
+        """Return the table as Markdown: mIoU [95 % interval] per row and condition, then what is over the baseline."""
         heads = [name or "all" for name in self.columns()]
         lines = ["| sensors | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
         for row in self.confusions:

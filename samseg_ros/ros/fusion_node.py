@@ -75,8 +75,13 @@ class FusionNode(LifecycleNode):
 
     def autostart(self) -> None:
         """Configure and activate, if the parameter says so."""
-        if self.config.autostart and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
+        if not self.config.autostart:
+            return
+        try:
+            if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+                self.trigger_activate()
+        except RCLError as error:  # somebody else was quicker
+            self.get_logger().warning(f"autostart gave way to another transition: {error}")
 
     def end(self, timeout_s: float) -> bool:
         """Stop working; return whether the inference thread has ended."""
@@ -152,10 +157,9 @@ class FusionNode(LifecycleNode):
         self.get_logger().info(f"active: fusing {', '.join(('image', *self._names()))}")
 
     def _deactivate(self) -> None:
-        session, self.session = self.session, None
-        if session is not None:
-            session.close()
-        self._pipeline = None
+        if self.session is not None:
+            self.session.close()
+        self.session = self._pipeline = None  # the session holds the model too
         gc.collect()
         release_gpu_cache()
 

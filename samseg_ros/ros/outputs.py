@@ -20,7 +20,7 @@ from samseg_ros.ros import messages
 from samseg_ros.ros.interop import optional
 from samseg_ros.ros.qos import LATCHED, OUTPUT
 from samseg_ros.sensing import convert
-from samseg_ros.sensing.projection import LidarImage, project
+from samseg_ros.sensing.projection import LidarImage, project_to_camera
 from samseg_ros.types import Camera, Frame, PointCloud, Segmentation
 
 
@@ -37,14 +37,9 @@ class Result:
     _projection: LidarImage | None = None
 
     def projection(self) -> LidarImage | None:
-        """Project the sweep at camera size, once; None without LiDAR."""
-        frame = self.frame
-        if frame.points is None or frame.camera is None or frame.camera_from_lidar is None:
-            return None
+        """Project the sweep at camera size, once; None without a LiDAR that can be projected."""
         if self._projection is None:
-            self._projection = project(
-                frame.points, frame.camera, frame.camera_from_lidar, frame.size, self.config.projection
-            )
+            self._projection = project_to_camera(self.frame, self.config.projection)
         return self._projection
 
 

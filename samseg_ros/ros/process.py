@@ -22,7 +22,7 @@ from samseg_ros.errors import SamsegError
 
 SWITCH_INTERVAL_S = 2e-4
 """How long a busy Python thread may hold up the executor (default 5 ms; measured: up to 7 times less latency)."""
-PATIENCE_S = 2.0
+PATIENCE_S = 1.2
 """For the frame in the works when the process is asked to end."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 

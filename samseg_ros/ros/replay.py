@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,7 @@ def replay_live(
             player.run(watcher)
         finally:
             output.extra["node"] = wire.status()
+            output.extra["stages_ms"] = {stage: median(samples) for stage, samples in wire.stages_ms.items()}
             measured = output.finish()
         return measured
 

@@ -20,10 +20,14 @@ from samseg_ros.evaluation.replay import Replay
 from samseg_ros.sensing.calibration import save_calibration
 
 NODE_COMMAND = (sys.executable, "-m", "samseg_ros.ros.fusion_node")
-LOCKSTEP_WAIT_S = 1.0
+LOCKSTEP_WAIT_S = 2.0
 """In lockstep the node waits at least this long for an input of a set: the wire must never change what is fused."""
 LOCKSTEP_DEPTH = 64
 """History of the node's inputs in lockstep: a slow camera may have many messages of the others in front of it."""
+SAMPLE_S = 0.2
+"""Between the node's /diagnostics, from which the times of its stages are taken."""
+QUIET_S = 60.0
+"""In lockstep inputs pause while the mask is awaited: no reason to report them missing."""
 HIGHEST_DOMAIN = 100
 """DDS takes ports from the domain's number; above this they collide with those that Linux hands out by itself."""
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
@@ -67,6 +71,8 @@ def parameters(replay: Replay, calibration: Path | None, lockstep: bool) -> dict
     if lockstep:
         tree["drop_policy"] = "none"
         tree["max_rate_hz"] = 0.0
+        tree["diagnostics"]["period_s"] = min(tree["diagnostics"]["period_s"], SAMPLE_S)
+        tree["diagnostics"]["input_timeout_s"] = max(tree["diagnostics"]["input_timeout_s"], QUIET_S)
         tree["qos"] = {"reliability": "reliable", "depth": LOCKSTEP_DEPTH}
         for name in ("thermal", "lidar"):
             tree["sync"][name]["timeout_s"] = max(tree["sync"][name]["timeout_s"], LOCKSTEP_WAIT_S)

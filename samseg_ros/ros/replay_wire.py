@@ -44,6 +44,8 @@ NODE_INPUTS = {
 }
 """Fields of `BagTopics` → the node's inputs, below its name."""
 
+STAGES = ("convert", "prepare", "model", "posterior", "publish")
+"""What the node times, as /diagnostics names it."""
 DEPTH = 64
 ACK_WAIT_S = 0.3
 """No error if it takes longer: the node waits for what is on its way. Only a window with two messages needs this."""
@@ -85,6 +87,8 @@ class Wire:
         self.label_info = b""
         self.node_status: dict[str, Any] = {}
         """Last /diagnostics of the node: name → (level, message, values)."""
+        self.stages_ms: dict[str, list[float]] = {}
+        """Stage → samples, one a /diagnostics message that came after a mask."""
         self.published_s: dict[int, float] = {}
         """Stamp of each camera image → time.monotonic() at which it was handed to DDS."""
         self._node, self._target, self._image = node, target, topics.image
@@ -120,6 +124,10 @@ class Wire:
                 values = {pair.key: pair.value for pair in status.values}
                 name = status.name.rpartition(": ")[2]
                 self.node_status[name] = (int.from_bytes(status.level, "little"), status.message, values)
+                if name == "model" and self.published_s:
+                    for stage in STAGES:
+                        if f"{stage}_ms" in values:
+                            self.stages_ms.setdefault(stage, []).append(float(values[f"{stage}_ms"]))
 
     def wait_until_active(self, alive: Callable[[], None], timeout_s: float) -> None:
         """Wait until the node is active and both sides know of each other.

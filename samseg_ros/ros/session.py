@@ -26,6 +26,10 @@ from samseg_ros.sensing import convert
 from samseg_ros.sensing.synchronize import Collector, MatchedSet
 
 
+LIVE_NS = 60 * 10**9
+"""An image older than that by the node's clock is a recording, and its age says nothing about latency."""
+
+
 def used_inputs(config: Config, modalities: Iterable[str]) -> tuple[str, ...]:
     """Return the inputs beside the camera that the model takes and the user did not switch off."""
     taken = set(modalities)
@@ -171,7 +175,8 @@ class Session:
         age = self._node.get_clock().now() - Time.from_msg(
             matched.reference.header.stamp, clock_type=self._node.get_clock().clock_type
         )
-        self._model.latency_ms = age.nanoseconds * 1e-6
+        live = 0 <= age.nanoseconds < LIVE_NS
+        self._model.latency_ms = age.nanoseconds * 1e-6 if live else None
         for name in ("image", *self._names):
             if name not in matched.missing and name not in self._troubled:
                 self.health[name].used(matched.offsets_s.get(name))

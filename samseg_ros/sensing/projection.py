@@ -59,6 +59,19 @@ def project_frame(frame: Frame, size: tuple[int, int], config: ProjectionConfig)
     return project(points, camera, camera_from_lidar, size, config)
 
 
+def project_to_camera(frame: Frame, config: ProjectionConfig) -> LidarImage | None:
+    """Project a frame's sweep at camera size, a pixel a point: for the depth image and the painted cloud.
+
+    None where there is no sweep, or where it cannot be projected (preparing the network's input has said why).
+    """
+    if frame.points is None:
+        return None
+    try:
+        return project_frame(frame, frame.size, config.model_copy(update={"dilation_px": 1}))
+    except InputError:
+        return None
+
+
 def project(
     points: PointCloud,
     camera: Camera,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -88,6 +89,10 @@ def _tensors(parts: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.gene
     """Return planes as the network wants them."""
     rgb = (parts["rgb"].astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
     thermal = np.repeat(parts["thermal"].astype(np.float32).reshape(*rgb.shape[:2], 1) / 255, 3, axis=2)
-    planes = {"rgb": rgb, "thermal": thermal, "lidar": parts["lidar"].astype(np.float32)}
+    planes: dict[str, NDArray[np.floating[Any]]] = {
+        "rgb": rgb,
+        "thermal": thermal,
+        "lidar": parts["lidar"].astype(np.float32),
+    }
     tensors = {name: np.ascontiguousarray(p.transpose(2, 0, 1), np.float32) for name, p in planes.items()}
     return {**tensors, "labels": parts["labels"].reshape(rgb.shape[:2])}

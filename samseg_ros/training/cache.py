@@ -93,5 +93,6 @@ def open_cache(
 
 def _map(path: Path, shape: tuple[int, ...], kind: type) -> Array:
     if path.exists():
-        return np.load(path, mmap_mode="r+")
+        existing: Array = np.load(path, mmap_mode="r+")
+        return existing
     return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)

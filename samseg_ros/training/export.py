@@ -26,6 +26,6 @@ def save_trained(folder: Path, network: nn.Module, recipe: Recipe) -> ModelSpec:
         weights=f"{recipe.preset}.safetensors",
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/2509.10408" if recipe.model == "mm_sam_adapter" else "",
-        data=f"{recipe.frames} generated scenes of samseg_ros.datasets.world, split train, sensors {', '.join(recipe.sensors)}",
+        data=f"{recipe.frames} generated scenes (samseg world, split train), sensors {', '.join(recipe.sensors)}",
     )
     return save_model(folder, network, spec)

@@ -85,7 +85,7 @@ def train(
             torch.save({"inputs": batch.inputs, "labels": batch.labels, "step": step}, out / "bad_batch.pt")
             raise SamsegError(f"step {step}: the loss is {loss.item()}; the batch is in {out / 'bad_batch.pt'}")
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
         optimizer.step()
         average.update_parameters(network)

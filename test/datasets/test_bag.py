@@ -32,7 +32,10 @@ def _write(path: Path, storage: str, frames: int = 8, version: int = 8) -> Path:
 def test_messages_come_in_recorded_order_with_their_stamps(tmp_path: Path, storage: str) -> None:
     with open_bag(_write(tmp_path / "bag", storage)) as bag:
         assert bag.damage == ""
-        assert {name: (t.type, t.count) for name, t in bag.topics.items()} == {"/camera": (IMAGE, 8), "/note": (STRING, 8)}
+        assert {name: (t.type, t.count) for name, t in bag.topics.items()} == {
+            "/camera": (IMAGE, 8),
+            "/note": (STRING, 8),
+        }
         messages = list(bag.messages(["/camera"]))
         assert [m.log_ns for m in messages] == [i * 10**9 + 1 for i in range(1, 9)]
         assert [m.stamp_ns for m in messages] == [i * 10**9 for i in range(1, 9)]
@@ -70,7 +73,9 @@ def test_of_a_file_that_is_cut_off_everything_before_the_cut_is_read(
         assert "cut off" in bag.damage and "ros2 bag reindex" in bag.damage and str(path) in bag.damage
 
 
-def test_a_compressed_mcap_that_is_cut_off_inside_a_chunk_keeps_the_messages_before(shared_data: Path, tmp_path: Path) -> None:
+def test_a_compressed_mcap_that_is_cut_off_inside_a_chunk_keeps_the_messages_before(
+    shared_data: Path, tmp_path: Path
+) -> None:
     whole = (shared_data / "bags" / "kitti_seq_mcap" / "kitti_seq_mcap.mcap").read_bytes()
     file = tmp_path / "cut.mcap"
     file.write_bytes(whole[: len(whole) // 2])
@@ -80,7 +85,9 @@ def test_a_compressed_mcap_that_is_cut_off_inside_a_chunk_keeps_the_messages_bef
         assert np.diff(clouds).tolist() == [10**8] * (len(clouds) - 1)
 
 
-def test_damage_in_the_middle_stops_the_reading_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damage_in_the_middle_stops_the_reading_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = _write(tmp_path / "bag", "mcap", frames=12)
     file = next(path.glob("*.mcap"))
     content = bytearray(file.read_bytes())
@@ -99,7 +106,7 @@ def test_a_file_of_which_nothing_is_left_is_refused_with_the_remedy(tmp_path: Pa
     path = _write(tmp_path / "bag", storage)
     file = next(path.glob(f"*.{storage}"))
     file.write_bytes(file.read_bytes()[:64])
-    with pytest.raises(InputError, match="expected a readable rosbag2 recording.*ros2 bag reindex"):
+    with pytest.raises(InputError, match=r"expected a readable rosbag2 recording.*ros2 bag reindex"):
         open_bag(path)
 
 
@@ -130,7 +137,7 @@ def test_a_message_that_cannot_be_decoded_names_topic_and_time(tmp_path: Path) -
     with open_bag(_write(tmp_path / "bag", "mcap")) as bag:
         message = next(bag.messages(["/camera"]))
         cut = Message(message.topic, message.type, message.log_ns, message.raw[:100])
-        with pytest.raises(SamsegError, match="sensor_msgs/msg/Image on /camera recorded at 1000000001 cannot be decoded"):
+        with pytest.raises(SamsegError, match="Image on /camera recorded at 1000000001 cannot be decoded"):
             bag.decode(cut)
 
 

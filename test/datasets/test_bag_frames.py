@@ -125,7 +125,12 @@ def test_images_that_the_synchroniser_leaves_out_are_steps_without_a_set(tmp_pat
     with _bag(tmp_path, sorted(messages, key=lambda m: m[1])) as bag:
         required = from_flat({"sync.lidar.required": True}).sync
         found = list(steps(bag, BagTopics(image="/image", lidar="/points"), required))
-        assert sorted(_matches(found), key=lambda m: m[0]) == [(-1000, None), (100, None), (200, {"lidar": 200}), (300, None)]
+        assert sorted(_matches(found), key=lambda m: m[0]) == [
+            (-1000, None),
+            (100, None),
+            (200, {"lidar": 200}),
+            (300, None),
+        ]
 
 
 def test_labels_go_aside_and_sensor_messages_pass_in_recorded_order(tmp_path: Path) -> None:

@@ -21,7 +21,13 @@ from samseg_ros.datasets.bag_topics import (
 from samseg_ros.errors import InputError, SamsegError
 from samseg_ros.evaluation.recording import STORE, OutputBag, image, serialize
 
-KINDS = {"rgb8": (np.uint8, 3), "bgr8": (np.uint8, 3), "mono8": (np.uint8, 1), "16UC1": (np.uint16, 1), "32FC1": (np.float32, 1)}
+KINDS = {
+    "rgb8": (np.uint8, 3),
+    "bgr8": (np.uint8, 3),
+    "mono8": (np.uint8, 1),
+    "16UC1": (np.uint16, 1),
+    "32FC1": (np.float32, 1),
+}
 
 
 def _image(encoding: str, frame: str = "") -> tuple[str, Any]:
@@ -31,7 +37,9 @@ def _image(encoding: str, frame: str = "") -> tuple[str, Any]:
 
 def _compressed(frame: str = "") -> tuple[str, Any]:
     header = _image("rgb8", frame)[1].header
-    return COMPRESSED, STORE.types[COMPRESSED](header=header, format="rgb8; jpeg compressed bgr8", data=np.zeros(3, np.uint8))
+    return COMPRESSED, STORE.types[COMPRESSED](
+        header=header, format="rgb8; jpeg compressed bgr8", data=np.zeros(3, np.uint8)
+    )
 
 
 def _info() -> tuple[str, Any]:
@@ -115,7 +123,10 @@ def test_everything_is_found_in_a_recording_like_the_worlds(tmp_path: Path) -> N
         # "mirror" holds "ir", but is no word of its own.
         ({"/mirror/image": _image("rgb8")}, ("/mirror/image", "")),
         # Colour before grey, uncompressed before compressed.
-        ({"/a/image": _image("mono8"), "/b/image/compressed": _compressed(), "/b/image": _image("rgb8")}, ("/b/image", "")),
+        (
+            {"/a/image": _image("mono8"), "/b/image/compressed": _compressed(), "/b/image": _image("rgb8")},
+            ("/b/image", ""),
+        ),
     ],
 )
 def test_cameras_and_thermal_cameras_are_told_apart(
@@ -127,7 +138,9 @@ def test_cameras_and_thermal_cameras_are_told_apart(
 
 
 def test_of_several_the_one_with_most_messages_is_taken_and_the_rest_is_named(tmp_path: Path) -> None:
-    topics = {n: _image("rgb8") for n in ("/cam0/image", "/cam1/image")} | {n: _cloud() for n in ("/a/points", "/b/points")}
+    topics = {n: _image("rgb8") for n in ("/cam0/image", "/cam1/image")} | {
+        n: _cloud() for n in ("/a/points", "/b/points")
+    }
     with _bag(tmp_path, topics, {"/cam1/image": 3, "/b/points": 5}) as bag:
         guess = guess_topics(bag)
         assert (guess.image, guess.lidar) == ("/cam1/image", "/b/points")
@@ -163,13 +176,17 @@ def test_a_name_that_cannot_serve_is_refused(tmp_path: Path) -> None:
     with _bag(tmp_path, {"/camera/image": _image("rgb8"), "/points": _cloud()}) as bag:
         with pytest.raises(SamsegError, match=r"no topic '/camera/imag'; did you mean '/camera/image'\?"):
             guess_topics(bag, {"image": "/camera/imag"})
-        with pytest.raises(InputError, match=r"thermal topic /points: expected .*Image.*got 2 of sensor_msgs/msg/PointCloud2"):
+        with pytest.raises(
+            InputError, match=r"thermal topic /points: expected .*Image.*got 2 of sensor_msgs/msg/PointCloud2"
+        ):
             guess_topics(bag, {"thermal": "/points"})
 
 
 def test_a_recording_without_a_camera_says_what_it_holds(tmp_path: Path) -> None:
     with _bag(tmp_path, {"/points": _cloud(), "/ground_truth/labels": _image("mono8")}) as bag:
-        expected = "expected a camera topic.*got topics of type sensor_msgs/msg/Image, sensor_msgs/msg/PointCloud2; name it"
+        expected = (
+            "expected a camera topic.*got topics of type sensor_msgs/msg/Image, sensor_msgs/msg/PointCloud2; name it"
+        )
         with pytest.raises(InputError, match=expected):
             guess_topics(bag)
 

@@ -89,7 +89,7 @@ def test_the_recording_of_the_outputs_holds_what_a_node_would_publish(replayed: 
         assert (cloud.point_step, cloud.width, cloud.header.frame_id) == (24, 200, "lidar")
         assert [field.name for field in cloud.fields] == ["x", "y", "z", "class_id", "probability", "entropy"]
         depth = convert.thermal_image(bag.first(LIDAR_DEPTH))
-        assert depth.dtype == np.float32 and 4 <= np.nanmin(depth) and np.nanmax(depth) <= 20
+        assert depth.dtype == np.float32 and np.nanmin(depth) >= 4 and np.nanmax(depth) <= 20
         assert bag.first(OVERLAY).encoding == "rgb8"
         statuses = bag.first(CLASS_CONFIDENCE).status
         assert [s.name for s in statuses] == ["class/road", "class/car", "class/sky"]
@@ -109,7 +109,9 @@ def test_two_replays_give_the_same_masks(fakes: ModuleType, replayed: tuple[Path
 def test_a_second_replay_into_the_same_folder_leaves_nothing_of_the_first(fakes: ModuleType, tmp_path: Path) -> None:
     _run(fakes, fakes.write_small_bag(tmp_path / "long.mcap"), tmp_path / "out")
     _run(fakes, fakes.write_small_bag(tmp_path / "short.mcap", frames=2), tmp_path / "out")
-    assert len(list((tmp_path / "out" / "masks").iterdir())) == len(list((tmp_path / "out" / "overlays").iterdir())) == 2
+    assert (
+        len(list((tmp_path / "out" / "masks").iterdir())) == len(list((tmp_path / "out" / "overlays").iterdir())) == 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,11 @@ def test_the_watcher_hears_about_every_frame(fakes: ModuleType, tmp_path: Path) 
 def test_pictures_are_evenly_spread_when_there_are_too_many_frames(fakes: ModuleType, tmp_path: Path) -> None:
     bag = fakes.write_small_bag(tmp_path / "small.mcap", frames=9)
     _run(fakes, bag, tmp_path / "out", pictures=3)
-    assert sorted(p.name for p in (tmp_path / "out" / "overlays").iterdir()) == ["000000.png", "000003.png", "000006.png"]
+    assert sorted(p.name for p in (tmp_path / "out" / "overlays").iterdir()) == [
+        "000000.png",
+        "000003.png",
+        "000006.png",
+    ]
     _run(fakes, bag, tmp_path / "out", pictures=0)
     assert not list((tmp_path / "out" / "overlays").iterdir())
 

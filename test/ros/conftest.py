@@ -152,7 +152,7 @@ class Rig:
         self.wait(lambda: self.node.count_subscribers(f"/fusion_node/{topic}"), f"{topic} to be discovered")
         return messages
 
-    def wait(self, condition, what, timeout_s=10.0):
+    def wait(self, condition, what, timeout_s=30.0):
         end = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > end:
@@ -188,7 +188,7 @@ class Rig:
     def message(self, name):
         return self.statuses[name].message
 
-    def wait_status(self, name, level, *words, timeout_s=10.0):
+    def wait_status(self, name, level, *words, timeout_s=30.0):
         def says():
             status = self.statuses.get(name)
             return status is not None and status.level[0] == level and all(w in status.message for w in words)

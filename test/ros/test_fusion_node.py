@@ -143,7 +143,7 @@ def test_what_nobody_listens_to_is_not_computed(make_rig, monkeypatch):
         counted(drawing, name)
     for name in ("probabilities", "at_pixels"):
         counted(posterior, name)
-    counted(outputs, "project")
+    counted(outputs, "project_to_camera")
     rig.send_all(1.0)
     rig.wait(lambda: masks, "a mask")
     assert calls == []

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from geometry_msgs.msg import Transform, TransformStamped
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import PointCloud2
 
 from samseg_ros.config import ProjectionConfig
@@ -114,6 +115,33 @@ def test_vision_msgs_are_offered_beside_our_own_where_they_are_installed(make_ri
     assert [(c.class_id, c.class_name) for c in infos[0].class_map] == [(0, "dark"), (1, "bright"), (2, "never")]
     assert [r.class_id for r in found[0].results] == ["bright"]
     assert found[0].header.stamp.sec == 4
+
+
+def stamped(messages, time_s, parent, child, x):
+    result = TransformStamped(header=messages.header(time_s, parent), child_frame_id=child)
+    result.transform.translation.x, result.transform.rotation.w = float(x), 1.0
+    return result
+
+
+def test_real_tf_places_the_lidar_and_compensates_motion(make_rig, messages):
+    """A vehicle at x = 10 t, the LiDAR 1 m in front of the camera; a point seen 0.02 s before the image."""
+    pytest.importorskip("tf2_ros", reason="tf2_ros needs a full ROS 2 installation")
+    tf2_msgs = pytest.importorskip("tf2_msgs.msg")
+    rig = make_rig({"projection.calibration_path": "", "projection.motion_compensation": True})
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    fixed = rig.world.create_publisher(tf2_msgs.TFMessage, "/tf_static", latched)
+    fixed.publish(tf2_msgs.TFMessage(transforms=[stamped(messages, 0, "camera", "lidar", 1)]))
+    moving = rig.world.create_publisher(tf2_msgs.TFMessage, "/tf", 10)
+    rig.wait(lambda: moving.get_subscription_count() and fixed.get_subscription_count(), "the node to listen to TF")
+    poses = [stamped(messages, t, "odom", "camera", 10 * t) for t in (0.9, 1.0, 1.1)]
+    moving.publish(tf2_msgs.TFMessage(transforms=poses))
+    masks = rig.connect()
+    rig.send_all(1.0, lidar=messages.cloud(0.98))
+    rig.wait(lambda: masks, "a mask")
+    rig.wait_status("lidar", 0, "fused")
+    np.testing.assert_allclose(rig.pipeline.frames[0].camera_from_lidar[:3, 3], [1 - 10 * 0.02, 0, 0], atol=1e-9)
+    rig.send_all(9.0)
+    rig.wait_status("lidar", 1, "'camera'", "'lidar'", "/tf_static")
 
 
 class FakeBuffer:

@@ -17,7 +17,15 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from samseg_ros.config import Config, from_flat, load
 from samseg_ros.datasets.bag import open_bag
 from samseg_ros.errors import SamsegError
-from samseg_ros.evaluation.recording import CLASS_CONFIDENCE, CLOUD_OUT, CONFIDENCE, LABEL_INFO, LIDAR_DEPTH, MASK, OVERLAY
+from samseg_ros.evaluation.recording import (
+    CLASS_CONFIDENCE,
+    CLOUD_OUT,
+    CONFIDENCE,
+    LABEL_INFO,
+    LIDAR_DEPTH,
+    MASK,
+    OVERLAY,
+)
 from samseg_ros.evaluation.replay import ReplayOptions, Watcher, open_replay
 from samseg_ros.evaluation.replay_direct import replay_direct
 from samseg_ros.ros.player import play
@@ -105,7 +113,7 @@ def test_a_node_that_dies_is_reported_with_its_last_words_and_the_rest_is_kept(
     fakes: ModuleType, tmp_path: Path
 ) -> None:
     bag = fakes.write_small_bag(tmp_path / "small.mcap")
-    with pytest.raises(SamsegError, match="(?s)ended with exit code 7.*the GPU caught fire"):
+    with pytest.raises(SamsegError, match=r"(?s)ended with exit code 7.*the GPU caught fire"):
         _live(bag, tmp_path / "out", "dies")
     measured = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert measured["frames"]["published"] == 2
@@ -156,7 +164,12 @@ def test_a_node_that_ignores_the_polite_signal_is_ended_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("samseg_ros.ros.replay_node.END_S", 0.3)
-    stubborn = "import signal, time\nfor s in (2, 15): signal.signal(s, signal.SIG_IGN)\nprint('here', flush=True)\ntime.sleep(60)"
+    stubborn = (
+        "import signal, time\n"
+        "for s in (2, 15): signal.signal(s, signal.SIG_IGN)\n"
+        "print('here', flush=True)\n"
+        "time.sleep(60)"
+    )
     with NodeProcess("/x", tmp_path / "p.yaml", tmp_path / "log", command=[sys.executable, "-c", stubborn]) as process:
         while "here" not in process.tail():
             time.sleep(0.05)
@@ -210,8 +223,11 @@ def test_real_recordings_give_the_same_masks_live_and_directly(
         "import sys; from pathlib import Path; from samseg_ros.config import Config\n"
         "from samseg_ros.evaluation.replay import ReplayOptions\n"
         "from samseg_ros.ros.replay import replay_live\n"
-        "replay_live(ReplayOptions(Path(sys.argv[1]), Path(sys.argv[2]), Config()), command=[sys.executable, sys.argv[3]])"
+        "options = ReplayOptions(Path(sys.argv[1]), Path(sys.argv[2]), Config())\n"
+        "replay_live(options, command=[sys.executable, sys.argv[3]])"
     )  # a process of its own: Fast DDS reads its transport profile once per process
-    subprocess.run([sys.executable, "-c", script, str(bag), str(tmp_path / "live"), str(FAKES)], check=True, timeout=300)
+    subprocess.run(
+        [sys.executable, "-c", script, str(bag), str(tmp_path / "live"), str(FAKES)], check=True, timeout=300
+    )
     replay_direct(ReplayOptions(bag, tmp_path / "direct", Config()), Watcher(), fakes.FakeSegmenter())
     assert _masks(tmp_path / "live") == _masks(tmp_path / "direct") != []

@@ -69,7 +69,7 @@ def noise3(x: float, y: float, z: float) -> float:
 @njit(cache=True, inline="always")
 def lateral(ground: Floats, x: float, y: float) -> float:
     """Return metres left of the road's centre line."""
-    return y - ground[CURVE] * x * x
+    return float(y - ground[CURVE] * x * x)
 
 
 @njit(cache=True)
@@ -88,7 +88,7 @@ def hit_ground(ground: Floats, ox: float, oy: float, oz: float, dx: float, dy: f
         return math.inf
     upper = (ground[CURB] - oz) / dz
     if upper > 0 and on_sidewalk(ground, ox + upper * dx, oy + upper * dy):
-        return upper
+        return float(upper)
     return -oz / dz
 
 

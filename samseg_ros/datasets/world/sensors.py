@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -115,7 +116,7 @@ def expose(
 ) -> NDArray[np.uint8]:
     """Return (H, W, 3) uint8 RGB: lens (bloom, glare, drops), exposure, shot and read noise, gamma."""
     c, (height, width) = light.condition, radiance.shape[:2]
-    image = radiance * (c.gain * rng.uniform(0.8, 1.25))
+    image: Any = radiance * (c.gain * rng.uniform(0.8, 1.25))
     if c.glare:
         image += _glare(light, rig, pose, height, width)
     if c.wet:
@@ -145,23 +146,22 @@ def _glare(light: Light, rig: Rig, pose: NDArray[np.float64], height: int, width
     return veil[:, :, None]
 
 
-def _rain(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Add falling streaks and drops on the lens."""
+def _rain(image: Any, rng: np.random.Generator) -> Any:
+    """Add falling streaks and drops on the lens to (H, W, 3) radiance."""
     height, width = image.shape[:2]
     streaks = (rng.random((height, width), np.float32) > 0.9975).astype(np.float32)
     length = max(3, height // 30)
     kernel = np.zeros((length, length), np.float32)
     cv2.line(kernel, (length // 3, 0), (length // 2, length - 1), 1.0)
     image = image + 0.16 * np.minimum(cv2.filter2D(streaks, -1, kernel), 1)[:, :, None]
-    mask = np.zeros((height, width), np.float32)
+    mask: Any = np.zeros((height, width), np.float32)
     for _ in range(int(rng.integers(6, 22))):
         center = (int(rng.uniform(0, width)), int(rng.uniform(0, height)))
         axes = (int(width * rng.uniform(0.008, 0.035)), int(width * rng.uniform(0.01, 0.045)))
         cv2.ellipse(mask, center, axes, 0, 0, 360, 1.0, -1)
     mask = cv2.GaussianBlur(mask, (0, 0), width / 300)[:, :, None]
     blurred = np.roll(cv2.GaussianBlur(image, (0, 0), width / 60), width // 80, axis=1)
-    mixed: NDArray[np.float32] = image * (1 - mask) + blurred * mask
-    return mixed
+    return image * (1 - mask) + blurred * mask
 
 
 def thermal_counts(heat: NDArray[np.float32], light: Light, rng: np.random.Generator) -> NDArray[np.uint16]:

@@ -1,0 +1,124 @@
+"""The command line: quick help, clear errors, and commands that only call the library."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from samseg_ros import cli
+from samseg_ros.config import Config
+from samseg_ros.errors import SamsegError
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def samseg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process; gives exit code, stdout, stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["samseg", *arguments])
+        monkeypatch.setattr(cli, "out", cli.Console(width=200))
+        monkeypatch.setattr(cli, "err", cli.Console(stderr=True, width=200))
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_importing_the_command_line_loads_neither_ros_nor_torch() -> None:
+    script = (
+        "import sys, samseg_ros.cli\n"
+        "print([m for m in ('rclpy', 'torch', 'numpy', 'cv2', 'numba', 'pydantic', 'rosbags') if m in sys.modules])"
+    )
+    # rclpy's wheels put their bootstrapper, not rclpy itself, into every interpreter
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_the_help_names_every_command(samseg: Run) -> None:
+    code, shown, _ = samseg("--help")
+    assert code == 0
+    for command in ("demo", "replay", "evaluate", "train", "world", "models", "labels", "benchmark", "schema"):
+        assert re.search(rf"\b{command}\b", shown), command
+
+
+def test_the_module_runs_as_a_script() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "samseg_ros.cli", "replay", "/nowhere", "--direct"], capture_output=True, text=True
+    )
+    assert shown.returncode == 2
+    assert "Traceback" not in shown.stderr
+
+
+def test_an_error_is_one_red_line_and_exit_code_2(samseg: Run) -> None:
+    code, _, shown = samseg("replay", "/nowhere", "--direct")
+    (line,) = [line for line in shown.splitlines() if line.startswith("error:")]
+    assert code == 2
+    assert line == "error: /nowhere: expected a rosbag2 folder, .mcap or .db3, got nothing; check the path"
+
+
+def test_label_sets_are_listed_and_shown(samseg: Run) -> None:
+    code, shown, _ = samseg("labels")
+    assert code == 0
+    assert re.search(r"cityscapes\W+19\b", shown) and re.search(r"mfnet\W+9\b", shown)
+    code, shown, _ = samseg("labels", "cityscapes")
+    assert re.search(r"\b13\W+car\b", shown) and "0 0 142" in shown
+    code, _, shown = samseg("labels", "cityscape")
+    assert code == 2 and "did you mean 'cityscapes'?" in shown
+
+
+def test_the_schema_is_that_of_the_settings(samseg: Run) -> None:
+    code, shown, _ = samseg("schema")
+    assert code == 0
+    assert json.loads(shown) == Config.model_json_schema()
+
+
+def test_settings_come_from_the_file_and_the_command_line_wins(tmp_path: Path) -> None:
+    file = tmp_path / "my.param.yaml"
+    file.write_text("/**:\n  ros__parameters:\n    publish: {min_confidence: 0.5, overlay_alpha: 0.1}\n")
+    config = cli._config("ad_sam", file, ["publish.min_confidence=0.25", "sync.lidar.on_missing=last"])
+    assert config.model.name == "ad_sam"
+    assert (config.publish.min_confidence, config.publish.overlay_alpha) == (0.25, 0.1)
+    assert config.sync.lidar.on_missing == "last"
+    assert cli._config("", None) == Config()
+
+
+def test_a_setting_that_does_not_exist_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(SamsegError, match=r"unknown setting 'publish.min_confidenc'; did you mean"):
+        cli._config("", None, ["publish.min_confidenc=0.25"])
+    with pytest.raises(SamsegError, match="expected NAME=VALUE"):
+        cli._config("", None, ["publish.min_confidence"])
+
+
+def test_the_summary_says_everything_in_a_few_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "out", cli.Console(width=120))
+    monkeypatch.setattr(cli, "err", cli.Console(stderr=True, width=120))
+    score = {"miou": 0.5, "miou_interval": [0.4, 0.6], "accuracy": 0.9, "frames": 4}
+    measured = {
+        "frames": {"received": 5, "published": 4, "dropped": 1},
+        "latency_ms": {"p50": 30.0, "p95": 48.0},
+        "fps": 12.34,
+        "sensors": {"rgb+lidar": 4},
+        "notes": ["the bag is cut off"],
+        "errors": {},
+        "troubles": {},
+        "labels": score | {"conditions": {"night": score}},
+    }
+    cli._show(measured, Path("out/x"))
+    shown = capsys.readouterr()
+    assert re.search(r"night\W+50\.0\W+40\.0 – 60\.0\W+90\.0\W+4", shown.out)
+    assert "frames received 5, masks 4, dropped 1; latency p50 30 ms, p95 48 ms; 12.3 masks/s" in shown.out
+    assert "fused: 4 × rgb + lidar" in shown.out and "report: out/x/report.html" in shown.out
+    assert "the bag is cut off" in shown.err
