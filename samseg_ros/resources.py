@@ -15,7 +15,8 @@ PACKAGE = "samseg_ros"
 def share_dir() -> Path:
     """Return the folder that holds config/, models/ and launch/.
 
-    Looked up in this order: the source tree (also for ``pip install -e``), ament's share, the environment's share.
+    Looked up in this order: the source tree (also for ``pip install -e``), ament's share, the environment's share, and
+    the share beside wherever the code was put.
 
     Raises:
         SamsegError: none of them holds our config/.
@@ -28,6 +29,8 @@ def share_dir() -> Path:
     except (ImportError, LookupError, OSError):  # OSError: no AMENT_PREFIX_PATH
         pass
     candidates.append(Path(sysconfig.get_path("data")) / "share" / PACKAGE)
+    # pip install --user and --target put share/ some folders above the code.
+    candidates += [parent / "share" / PACKAGE for parent in Path(__file__).resolve().parents[1:5]]
     for path in candidates:
         if (path / "config" / "labels").is_dir():
             return path

@@ -78,11 +78,12 @@ class Intake:
             self.dropped += 1
 
     def _pace(self, now: float) -> None:
-        if self.max_rate_hz > 0:
-            period = 1.0 / self.max_rate_hz
-            self._next_start_s = max(self._next_start_s, now - period) + period  # keeps the mean rate under jitter
-        else:
+        if self.max_rate_hz <= 0:
             self._next_start_s = now
+            return
+        period = 1.0 / self.max_rate_hz
+        is_on_beat = now - self._next_start_s < 0.5 * period  # then the mean rate is kept whatever the jitter
+        self._next_start_s = (self._next_start_s if is_on_beat else now) + period
 
     def _pause_s(self, now: float) -> float | None:
         deadlines = [self._next_start_s] if self._waiting else []

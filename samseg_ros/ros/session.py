@@ -25,7 +25,6 @@ from samseg_ros.ros.process import release_gpu_cache
 from samseg_ros.sensing import convert
 from samseg_ros.sensing.synchronize import Collector, MatchedSet
 
-
 LIVE_NS = 60 * 10**9
 """An image older than that by the node's clock is a recording, and its age says nothing about latency."""
 
