@@ -159,11 +159,10 @@ class ReplayOutput:
             self._score(lambda: self._scorer.add_mask(row.stamp_ns, mask))
 
     def draw(self, but_newest: int = 0) -> None:
-        """Draw the pictures of the frames that have all their outputs: of all but the newest few."""
-        for stamp_ns in sorted(self._waiting)[: len(self._waiting) - but_newest]:
-            picture = self._waiting.pop(stamp_ns)
-            if MASK in picture.outputs:
-                self._draw(stamp_ns, picture)
+        """Draw the frames that have their mask, all but the newest few: the rest of their outputs may be on its way."""
+        ready = [stamp_ns for stamp_ns, picture in self._waiting.items() if MASK in picture.outputs]
+        for stamp_ns in ready[: len(ready) - but_newest]:
+            self._draw(stamp_ns, self._waiting.pop(stamp_ns))
 
     def _draw(self, stamp_ns: int, picture: _Picture) -> None:
         bag, row, matched = self._replay.bag, self._of_stamp[stamp_ns], picture.step.matched
@@ -200,6 +199,7 @@ class ReplayOutput:
         while self._jobs:
             self._jobs.popleft().result()
         rows, scores = self.rows, self._scorer.frames()
+        self._drawn.sort()
         run = self._replay.run(self._mode, self._unscored)
         measured = metrics(run, rows, scores, self.labels, wall_s) | self.extra
         write_results(self._out, run, measured, rows, scores, self.labels)

@@ -21,7 +21,7 @@ MAX_PICTURES, MAX_BROAD = 12, 6
 PICTURE_WIDTH = 1400
 """Pixels; wider pictures are made smaller inside the page."""
 JPEG_QUALITY = 84
-PLOT = {"width": 560, "height": 230, "left": 44, "right": 504, "top": 16, "bottom": 24}
+PLOT = {"width": 560, "height": 230, "left": 44, "right": 484, "top": 16, "bottom": 24}
 """Of the latency plot, SVG units."""
 
 
@@ -95,10 +95,14 @@ def _tiles(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
     tiles.append(_tile("frames dropped", str(frames["dropped"]), warn=frames["dropped"] > 0))
     for level in ("p50", "p95"):
         if latency[level] is not None:
-            tiles.append(_tile(f"latency {level}", f"{latency[level]:.0f}", "ms"))
+            tiles.append(_tile(f"latency {level}", *_duration(latency[level])))
     if measured["fps"]:
         tiles.append(_tile("masks per second", f"{measured['fps']:.1f}"))
     return tiles
+
+
+def _duration(ms: float) -> tuple[str, str]:
+    return (f"{ms:.0f}", "ms") if ms < 10_000 else (f"{ms / 1000:.1f}", "s")
 
 
 def _tile(name: str, value: str, unit: str = "", warn: bool = False) -> dict[str, Any]:
