@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -9,7 +10,7 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
-from samseg_ros.ros.health import ERROR, OK, Verdict
+from samseg_ros.ros.health import ERROR, LOG_PERIOD_S, OK, Verdict
 from samseg_ros.ros.messages import status
 
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
@@ -27,7 +28,7 @@ class Diagnostics:
 
     def __init__(self, node: Node, verdicts: Callable[[], dict[str, Verdict]], period_s: float) -> None:
         self._node, self._verdicts = node, verdicts
-        self._levels: dict[str, int] = {}
+        self._announced: dict[str, tuple[int, float]] = {}  # level that the log knows of, and since when
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._timer = node.create_timer(period_s, self.publish, clock=STEADY)
 
@@ -46,10 +47,16 @@ class Diagnostics:
             self._log_change(name, verdict)
 
     def _log_change(self, name: str, verdict: Verdict) -> None:
-        before = self._levels.get(name, OK)
-        self._levels[name] = verdict.level
-        if verdict.level == before or verdict.logged:
+        level, when = self._announced.get(name, (OK, float("-inf")))
+        now = time.monotonic()
+        if verdict.level == level:
             return
+        if verdict.logged:
+            self._announced[name] = verdict.level, when
+            return
+        if now - when < LOG_PERIOD_S:  # it flickers; what it settles to is said later
+            return
+        self._announced[name] = verdict.level, now
         log = self._node.get_logger()
         if verdict.level == OK:
             log.info(f"{name}: fine again ({verdict.message})")

@@ -1,0 +1,58 @@
+"""What comes out late, twice or never; and a recording of the outputs that survives an error."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from samseg_ros.config import Config
+from samseg_ros.datasets.bag import open_bag
+from samseg_ros.datasets.bag_frames import steps
+from samseg_ros.evaluation.recording import IMAGE, MASK, OutputBag, image, serialize
+from samseg_ros.evaluation.replay import ReplayOptions, open_replay
+from samseg_ros.evaluation.replay_output import ReplayOutput
+
+
+def _mask(fakes: ModuleType, stamp_ns: int) -> bytes:
+    return serialize(IMAGE, image(stamp_ns, "camera", np.zeros((fakes.HEIGHT, fakes.WIDTH), np.uint8), "mono8"))
+
+
+def test_a_mask_that_comes_late_is_counted_scored_and_pictured_and_one_that_never_comes_is_dropped(
+    fakes: ModuleType, tmp_path: Path
+) -> None:
+    bag = fakes.write_small_bag(tmp_path / "small.mcap", frames=4)
+    options = ReplayOptions(bag, tmp_path / "out", Config())
+    with open_replay(options) as replay, ReplayOutput(replay, "test", fakes.LABELS) as output:
+        walked = list(steps(replay.bag, replay.topics, replay.config.sync, output.aside))
+        rows = [output.went_in(step) for step in walked]
+        rows[1].error = "no mask within 1 s"
+        output.draw(but_newest=1)
+        for i in (0, 2, 1):  # 1 comes late, 3 never
+            output.came_out(MASK, _mask(fakes, walked[i].image.stamp_ns), walked[i].image.stamp_ns)
+        stranger = fakes.START_NS - 1
+        output.came_out(MASK, _mask(fakes, stranger), stranger)  # of no image of ours: recorded, not counted
+        measured = output.finish()
+    assert measured["frames"] == {"received": 4, "published": 3, "dropped": 1}
+    assert measured["errors"] == {}
+    assert measured["labels"]["frames"] == 3
+    for folder in ("masks", "overlays"):
+        names = sorted(p.name for p in (tmp_path / "out" / folder).iterdir())
+        assert names == ["000000.png", "000001.png", "000002.png"]
+    rows_on_disk = [json.loads(line) for line in (tmp_path / "out" / "result.jsonl").read_text().splitlines()]
+    assert [row["published"] for row in rows_on_disk] == [True, True, True, False]
+    with open_bag(tmp_path / "out" / "outputs.mcap") as outputs:
+        assert outputs.topics[MASK].count == 4
+
+
+def test_the_recording_is_complete_up_to_an_error_and_replaces_an_older_one(fakes: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "outputs.mcap"
+    path.write_text("an older one")
+    with pytest.raises(RuntimeError), OutputBag(path) as bag:
+        bag.write(MASK, IMAGE, 5, _mask(fakes, 5))
+        raise RuntimeError
+    with open_bag(path) as bag:
+        assert bag.damage == ""
+        assert [m.stamp_ns for m in bag.messages([MASK])] == [5]
+    assert [p.name for p in tmp_path.iterdir()] == ["outputs.mcap"]
