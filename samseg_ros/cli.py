@@ -77,7 +77,7 @@ def demo(
 
     config = _config(model, params)
     recording = folder / "recording"
-    if recording.exists():
+    if (recording / "metadata.yaml").is_file():  # of an earlier demo; anything else is not ours to remove
         shutil.rmtree(recording)
     with bar("generating a drive", err) as advance:
         write_recording(recording, frames_per_condition=frames, seed=seed, progress=advance)

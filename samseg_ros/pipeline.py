@@ -29,11 +29,12 @@ class Pipeline:
             (``publish.min_confidence``) and what concerns preparation then holds for the next frame.
 
     Raises:
-        SamsegError: the model asks for an unknown modality, the device is not there, or the label set that
-            ``labels.path`` names has another number of classes than the model's own.
+        SamsegError: the model asks for an unknown modality, the device is not there, the label set that
+            ``labels.path`` names has another number of classes than the model's own, or a setting is not built yet.
     """
 
     def __init__(self, loaded: LoadedModel, config: Config) -> None:
+        _refuse_unbuilt(config)
         self.config = config
         self.labels = _labels(loaded.labels, config.labels.path)
         self._input_pixels = loaded.spec.input_pixels
@@ -141,6 +142,20 @@ def network_size(camera_size: tuple[int, int], input_pixels: int) -> tuple[int, 
 def _network_side(side: int, scale: float) -> int:
     near, most = round(side * scale / SIDE_MULTIPLE), side // SIDE_MULTIPLE
     return max(SMALLEST_SIDE, min(near, most) * SIDE_MULTIPLE)
+
+
+def _refuse_unbuilt(config: Config) -> None:
+    """Settings that exist for what is to come are an error today, never silently without effect."""
+    if config.projection.thermal != "aligned":
+        raise SamsegError(
+            "projection.thermal: expected aligned, got calibrated, which is not built yet; "
+            "register the thermal image to the camera before the node"
+        )
+    if config.labels.remap_path:
+        raise SamsegError(
+            f"labels.remap_path: expected an empty path, got {config.labels.remap_path!r}; remapping published ids is "
+            "not built yet, remap them where the mask is used"
+        )
 
 
 def _labels(own: LabelSet, path: str) -> LabelSet:

@@ -283,3 +283,11 @@ def test_after_warming_up_no_kernel_is_compiled_again_whatever_kind_of_array_a_d
     given.image.flags.writeable = False
     assert segment(given).sensors == ("rgb", "thermal", "lidar")
     assert [len(k.signatures) for k in kernels] == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("projection.thermal", "calibrated"), ("labels.remap_path", "autoware.csv")]
+)
+def test_a_setting_that_is_not_built_yet_is_refused_and_not_ignored(name: str, value: str) -> None:
+    with pytest.raises(SamsegError, match=f"{name}: expected .* not built yet"):
+        pipeline(config=from_flat({"model.precision": "fp32", "model.device": "cpu", name: value}))
