@@ -44,7 +44,9 @@ class ModelConfig(_Section):
 
 class LabelsConfig(_Section):
     path: str = Field("", description="Label set: a shipped name or a CSV (id,name,r,g,b); empty: the model's own.")
-    remap_path: str = Field("", description="CSV (from,to) applied to published ids (not built yet, refused); empty: none.")
+    remap_path: str = Field(
+        "", description="CSV (from,to) applied to published ids (not built yet, refused); empty: none."
+    )
 
 
 class InputsConfig(_Section):
