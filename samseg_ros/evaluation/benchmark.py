@@ -215,7 +215,7 @@ def model() -> Row:
     runner = Runner(loaded.network, config.model)
     eager = Runner(plain.network, config.model.model_copy(update={"precision": "fp32", "compile": False}))
     tensors = {name: torch.from_numpy(a)[None].to(runner.device) for name, a in inputs.items()}
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+    with FlopCounterMode(display=False) as counter:
         load_model(config.model).network.to(runner.device).coarse_logits(tensors)  # type: ignore[operator]
     flops = counter.get_total_flops()
     return Row(
