@@ -122,12 +122,14 @@ def benchmark(
             timings += run(library, repeats, lambda done, total: advance(done, total + 1))
     if NODE_ROW in names or not names:
         timings.append(node_timing(report=lambda text: out.print(text, style="dim")))
-    table = Table("row", "ours", "peer", "limit", "faster than peer", "× limit", "aim")
+    table = Table("row", "ours", "peer", "limit", "peer / ours", "ours / limit", "aim")
     for t in timings:
         times = (f"{ms:.2f} ms" for ms in (t.ours_ms, t.peer_ms, t.limit_ms))
-        about = escape(f"{t.row.about}\n  peer: {t.row.peer}\n  limit: {t.row.limit}")
-        table.add_row(about, *times, f"{t.over_peer:.1f}", f"{t.over_limit:.1f}", t.row.aim)
+        table.add_row(t.name, *times, f"{t.over_peer:.1f}", f"{t.over_limit:.1f}", t.row.aim)
     out.print(table)
+    for t in timings:
+        about = f"[bold]{t.name}[/]: {escape(t.row.about)}. Peer: {escape(t.row.peer)}. Limit: {escape(t.row.limit)}."
+        out.print(about, highlight=False, soft_wrap=True)
     if file:
         numbers = {t.name: {"ours_ms": t.ours_ms, "peer_ms": t.peer_ms, "limit_ms": t.limit_ms} for t in timings}
         file.parent.mkdir(parents=True, exist_ok=True)
