@@ -15,10 +15,26 @@ from samseg_ros.ros.extrinsics import Extrinsics
 from samseg_ros.sensing import convert
 from samseg_ros.sensing.camera import require_fit
 from samseg_ros.sensing.synchronize import MatchedSet
-from samseg_ros.types import Camera, Frame
+from samseg_ros.types import Camera, Frame, PointCloud
 
 Report = Callable[[str, InputError], None]
 """Takes the name of an input and what is wrong with it."""
+
+INTENSITY_SAMPLE = 16
+"""One point of so many tells the scale of the intensities."""
+
+
+def intensity_note(points: PointCloud, max_intensity: float) -> str:
+    """Say that most intensities are above the largest that the network can tell apart; empty where not."""
+    if points.intensity is None or not len(points.intensity):
+        return ""
+    median = float(np.median(points.intensity[::INTENSITY_SAMPLE]))
+    if not median > max_intensity:
+        return ""
+    return (
+        f"half of the intensities are above {median:g}, where all look alike to the model: "
+        f"set projection.max_intensity (now {max_intensity:g}) to the LiDAR's largest value, 255 say"
+    )
 
 
 class FrameBuilder:
@@ -35,6 +51,9 @@ class FrameBuilder:
         self._extrinsics, self._report = extrinsics, report
         self._rectified = config.projection.rectified
         self._patience_s = config.sync.lidar.timeout_s
+        self._max_intensity = config.projection.max_intensity
+        self.intensity_note = ""
+        """What is odd about the last sweep's intensities."""
         self._info: Any = None
         self._has_info = threading.Event()
 
@@ -52,17 +71,23 @@ class FrameBuilder:
         message = matched.reference
         image = interop.color_image(message)
         parts: dict[str, Any] = {}
-        try:
-            if (thermal := matched.others.get("thermal")) is not None:
-                parts["thermal"] = interop.thermal_image(thermal)
-        except InputError as error:
-            self._report("thermal", error)
-        try:
-            if (sweep := matched.others.get("lidar")) is not None:
-                parts |= self._lidar(sweep, message.header, image.shape[:2])
-        except InputError as error:
-            self._report("lidar", error)
+        if (thermal := matched.others.get("thermal")) is not None:
+            parts |= self._usable("thermal", lambda: {"thermal": interop.thermal_image(thermal)})
+        if (sweep := matched.others.get("lidar")) is not None:
+            parts |= self._usable("lidar", lambda: self._lidar(sweep, message.header, image.shape[:2]))
         return Frame(image=image, stamp_ns=matched.stamp_ns, frame_id=message.header.frame_id, **parts)
+
+    def _usable(self, name: str, convert_it: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the parts of the frame that one auxiliary input gives: none where its data is bad, which is told."""
+        try:
+            return convert_it()
+        except InputError as error:
+            self._report(name, error)
+        except Exception as error:  # data that nobody has thought of must not cost the mask
+            got = f"{type(error).__name__}: {error}"
+            remedy = f"check the {name} driver; masks go on without this input"
+            self._report(name, InputError(f"{name} data", expected="data that can be read", got=got, remedy=remedy))
+        return {}
 
     def _lidar(self, message: Any, image_header: Any, size: tuple[int, int]) -> dict[str, Any]:
         points = interop.point_cloud(message)
@@ -76,6 +101,7 @@ class FrameBuilder:
                     remedy="check the LiDAR (covered, or still starting)",
                 ),
             )
+        self.intensity_note = intensity_note(points, self._max_intensity)
         camera = self._camera(size)
         pose = self._extrinsics.camera_from_lidar(image_header, message.header)
         return {"points": points, "camera": camera, "camera_from_lidar": pose}

@@ -91,12 +91,15 @@ class FusionNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, warm it up, offer the outputs."""
-        return self._attempt("configuring", self._configure, "inactive", "unconfigured")
+        return self._attempt("configuring", self._configure, "inactive", "unconfigured", undo=self._cleanup)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and start the inference thread."""
         super().on_activate(state)
-        return self._attempt("activating", self._activate, "active", "inactive")
+        result = self._attempt("activating", self._activate, "active", "inactive", undo=self._deactivate)
+        if result != TransitionCallbackReturn.SUCCESS:
+            super().on_deactivate(state)
+        return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop, and free the memory of the model."""
@@ -115,7 +118,10 @@ class FusionNode(LifecycleNode):
         """Go back to unconfigured."""
         return self._attempt("cleaning up", self._cleanup, "unconfigured", "unconfigured")
 
-    def _attempt(self, doing: str, work: Callable[[], None], after: str, on_failure: str) -> TransitionCallbackReturn:
+    def _attempt(
+        self, doing: str, work: Callable[[], None], after: str, on_failure: str, undo: Callable[[], None] | None = None
+    ) -> TransitionCallbackReturn:
+        """Do the work of a transition; where it fails, ``undo`` takes back what was half done."""
         self.model.state, self.model.error = doing, ""
         self._diagnostics.publish()
         try:
@@ -131,7 +137,15 @@ class FusionNode(LifecycleNode):
         finally:
             self._diagnostics.publish()
         self.model.state = on_failure
+        if undo is not None:
+            self._undo(doing, undo)
         return TransitionCallbackReturn.FAILURE
+
+    def _undo(self, doing: str, undo: Callable[[], None]) -> None:
+        try:
+            undo()
+        except Exception:
+            self.get_logger().error(f"{doing} failed, and so did undoing it:\n{traceback.format_exc()}")
 
     def _configure(self) -> None:
         self._load()
@@ -196,6 +210,7 @@ class FusionNode(LifecycleNode):
 
     def _verdicts(self) -> dict[str, Verdict]:
         session = self.session
+        inputs = session.verdicts() if session is not None else {}  # before the model, which learns from it
         extra = {"extrinsics": self._extrinsics.source}
         memory = gpu_memory_mib()
         if memory is not None:
@@ -208,7 +223,7 @@ class FusionNode(LifecycleNode):
                 "skipped": str(skipped),
             }
         model = self.model.verdict(time.monotonic(), self.config.diagnostics, extra)
-        return (session.verdicts() if session is not None else {}) | {"model": model}
+        return inputs | {"model": model}
 
     def _refuse_impossible_transitions(self) -> None:
         """Answer ``success: false`` to, say, activate before configure, which rclpy answers by an exception."""

@@ -41,6 +41,10 @@ class InputHealth:
     bad: int = 0
     error: str = ""
     """What is wrong with the data now; empty once good data came."""
+    note: str = ""
+    """What is odd about data that is used all the same."""
+    frame_id: str = ""
+    """Of the last message."""
     offset_s: float | None = None
     """Stamp of the last fused message minus the camera's."""
     behind_s: float | None = None
@@ -106,6 +110,8 @@ class InputHealth:
             message, logged = self.error, True
         elif not self.matched:
             message = self._unmatched()
+        elif self.note:
+            level, message = WARN, self.note
         else:
             level, message = OK, "fused" if self.fused else "received"
         values = {
@@ -131,6 +137,13 @@ class InputHealth:
         )
 
 
+def frame_note(image_frame: str, info_frame: str) -> str:
+    """Say that a camera_info names another frame than the image; empty where it does not, or one names none."""
+    if not image_frame or not info_frame or image_frame == info_frame:
+        return ""
+    return f"camera_info is of frame {info_frame!r}, the image of {image_frame!r}: is it the same camera's?"
+
+
 def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
@@ -147,6 +160,12 @@ class ModelHealth:
     """Of the last frame."""
     latency_ms: float | None = None
     """Node clock at publication minus the image's stamp."""
+    frame_since_s: float | None = None
+    """When the frame in work was begun; None between frames."""
+    is_working: bool = True
+    """Whether the inference thread lives, while active."""
+    overflowed: int = 0
+    """Sets that drop_policy none should have kept, but that the queue had no room for."""
     _totals: deque[float] = field(default_factory=lambda: deque(maxlen=100))
     _done: deque[float] = field(default_factory=lambda: deque(maxlen=30))
     _slow_since_s: float | None = None
@@ -189,12 +208,25 @@ class ModelHealth:
         return Verdict(level, message, values | extra, logged)
 
     def _judge(self, now_s: float, limits: DiagnosticsConfig) -> tuple[int, str, bool]:
+        if self.state == "active" and (stopped := self._stopped(now_s, limits)):
+            return ERROR, stopped, False
         if self.error:
             return ERROR, self.error, True
         if self.state != "active":
             return WARN, f"{self.state}: no masks are made; configure and activate the node (ros2 lifecycle set)", True
+        if self.overflowed:
+            remedy = "use drop_policy newest, a lower camera rate or a faster model"
+            return ERROR, f"drop_policy none: the queue is full, {self.overflowed} sets were lost; {remedy}", False
         if self._slow_since_s is None:
             return OK, "segmenting" if self.processed else "waiting for the first image", not self.processed
         slow_ms = (now_s - self._slow_since_s) * 1e3
         message = f"slow: {self._totals[-1]:.0f} ms a frame, allowed {limits.max_allowed_processing_time_ms:.0f} ms"
         return (ERROR if slow_ms > limits.max_acceptable_consecutive_delay_ms else WARN), message, False
+
+    def _stopped(self, now_s: float, limits: DiagnosticsConfig) -> str:
+        if not self.is_working:
+            return "no masks are made: the inference thread has ended; deactivate and activate the node"
+        since = self.frame_since_s  # the inference thread may clear it meanwhile
+        if since is None or (now_s - since) * 1e3 <= limits.max_acceptable_consecutive_delay_ms:
+            return ""
+        return f"no masks are made: the model has worked on one frame for {now_s - since:.1f} s"

@@ -17,7 +17,7 @@ from samseg_ros.config import Config
 from samseg_ros.errors import InputError, SamsegError
 from samseg_ros.ros.extrinsics import Extrinsics
 from samseg_ros.ros.frames import FrameBuilder
-from samseg_ros.ros.health import InputHealth, ModelHealth, Verdict
+from samseg_ros.ros.health import InputHealth, ModelHealth, Verdict, frame_note
 from samseg_ros.ros.inputs import Input
 from samseg_ros.ros.intake import Intake
 from samseg_ros.ros.outputs import Outputs, Result
@@ -75,7 +75,14 @@ class Session:
         callbacks |= {name: partial(self._on_auxiliary, name) for name in names}
         if "lidar" in names:
             callbacks["camera_info"] = self._on_camera_info
-        inputs = [Input(node, name, callback, config.qos, overridden) for name, callback in callbacks.items()]
+        inputs: list[Input] = []
+        try:
+            for name, callback in callbacks.items():
+                inputs.append(Input(node, name, callback, config.qos, overridden))
+        except Exception:
+            for source in inputs:
+                source.close()
+            raise
         now = time.monotonic()
         for source in inputs:
             needed = source.name == "image" or (source.name in names and getattr(config.sync, source.name).required)
@@ -109,7 +116,13 @@ class Session:
             source.close()
 
     def verdicts(self) -> dict[str, Verdict]:
-        """Judge every input."""
+        """Judge every input; the model's health learns how the thread and its queue are doing."""
+        self._model.is_working, self._model.overflowed = self._thread.is_alive(), self.intake.overflowed
+        if "camera_info" in self.health:
+            frames = (self.health[name].frame_id for name in ("image", "camera_info"))
+            self.health["camera_info"].note = frame_note(*frames)
+        if "lidar" in self.health:
+            self.health["lidar"].note = self._builder.intensity_note
         now, timeout = time.monotonic(), self._config.diagnostics.input_timeout_s
         for name, counters in self.collector.counters.items():
             self.health[name].synchronized(counters.matched, counters.missing)
@@ -134,19 +147,25 @@ class Session:
         stamp = convert.stamp_ns(message.header)
         reference = 0 if name == "image" else self._reference_ns
         self.health[name].arrived(stamp, reference, time.monotonic())
+        self.health[name].frame_id = message.header.frame_id
         return stamp
 
     # The inference thread.
 
     def _work(self) -> None:
-        while (matched := self.intake.take()) is not None:
+        while True:
             try:
+                if (matched := self.intake.take()) is None:
+                    return
+                self._model.frame_since_s = time.monotonic()
                 self._process(matched)
             except SamsegError as error:
                 self._frame_failed(str(error), str(error))
             except Exception as error:  # whatever it was (GPU memory, say), the next frame gets its chance
                 release_gpu_cache()
                 self._frame_failed(f"{type(error).__name__}: {error}", traceback.format_exc())
+            finally:
+                self._model.frame_since_s = None
 
     def _process(self, matched: MatchedSet) -> None:
         times = [time.perf_counter()]

@@ -195,3 +195,32 @@ def test_a_modality_that_is_switched_off_or_that_the_model_lacks_is_not_subscrib
     assert rig.node.count_subscribers("/fusion_node/input/pointcloud") == 0
     rgb_only = type("RgbOnly", (type(rig.pipeline),), {"modalities": ("rgb",)})()
     assert set(make_rig(pipeline=rgb_only).node.session.health) == {"image"}
+
+
+def test_a_model_that_hangs_is_an_error_until_it_goes_on(make_rig):
+    rig = make_rig({"diagnostics.max_acceptable_consecutive_delay_ms": 300.0})
+    masks = rig.connect()
+    rig.pipeline.go_on.clear()
+    rig.send_all(1.0)
+    rig.wait_status("model", 2, "has worked on one frame for")
+    rig.pipeline.go_on.set()
+    rig.wait(lambda: masks, "the mask")
+    rig.send_all(1.1)
+    rig.wait(lambda: len(masks) == 2, "the next mask")
+    rig.wait_status("model", 0, "segmenting")
+
+
+def test_the_inference_thread_outlives_a_fault_in_taking(make_rig):
+    rig = make_rig()
+    masks = rig.connect()
+    intake, take = rig.node.session.intake, rig.node.session.intake.take
+
+    def fail_once():
+        intake.take = take
+        raise OverflowError("timestamp too large")
+
+    intake.take = fail_once
+    rig.send_all(1.0)  # the thread waits in the real one; it meets the faulty one after this frame
+    rig.wait(lambda: rig.node.model.failed_frames == 1, "the fault")
+    rig.send_all(1.1)
+    rig.wait(lambda: len(masks) == 2, "the mask after it")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from samseg_ros.config import InputSyncConfig
@@ -85,3 +87,48 @@ def test_closing_ends_the_taker(clock):
     intake.add(None, SECOND, "image")
     intake.close()
     assert intake.take() is None
+
+
+def test_the_tiniest_rate_limit_pauses_no_longer_than_the_system_can_wait(clock):
+    intake = make(clock)
+    intake.max_rate_hz = 1e-10
+    intake.add(None, SECOND, 1)
+    assert intake.take().reference == 1
+    intake.add(None, 2 * SECOND, 2)
+    assert intake._pause_s(clock.now) <= threading.TIMEOUT_MAX
+    assert intake._pause_s(clock.now) == 60.0
+
+
+def test_lifting_the_rate_limit_wakes_the_taker_at_once():
+    intake = Intake(Collector({}, 2.0), keep_all=False)  # with the real clock: the taker really sleeps
+    intake.max_rate_hz = 0.01
+    intake.add(None, SECOND, 1)
+    assert intake.take().reference == 1
+    intake.add(None, 2 * SECOND, 2)
+    taken = []
+    taker = threading.Thread(target=lambda: taken.append(intake.take()), daemon=True)
+    taker.start()
+    taker.join(0.1)
+    assert not taken  # held back for 100 s
+    intake.max_rate_hz = 0.0
+    taker.join(10.0)
+    assert [matched.reference for matched in taken] == [2]
+
+
+def test_setting_the_same_rate_limit_again_keeps_the_beat(clock):
+    intake = make(clock)
+    intake.max_rate_hz = 10.0
+    intake.add(None, SECOND, 1)
+    assert intake.take().reference == 1
+    intake.max_rate_hz = 10.0
+    intake.add(None, 2 * SECOND, 2)
+    assert intake._pause_s(clock.now) == pytest.approx(0.1)
+
+
+def test_with_keep_all_the_queue_is_bounded_and_the_oldest_sets_are_counted_as_lost(clock):
+    intake = make(clock, keep_all=True)
+    for i in range(1, 260):
+        intake.add(None, i * SECOND // 10, i)
+    assert len(intake) == 256
+    assert intake.dropped == intake.overflowed == 3
+    assert intake.take().reference == 4

@@ -129,3 +129,34 @@ def test_a_calibration_file_with_a_wrong_key_fails_in_configure_with_the_right_o
 def test_without_autostart_diagnostics_say_what_to_do(make_rig):
     rig = make_rig({"autostart": False})
     rig.wait_status("model", WARN, "unconfigured: no masks are made; configure and activate")
+
+
+def test_a_failed_configure_lets_go_of_the_model(make_rig):
+    rig = make_rig({"projection.calibration_path": "/nowhere.yaml"})
+    rig.wait_status("model", ERROR, "configuring failed")
+    rig.wait(lambda: rig.node._pipeline is None, "the model to go")
+    assert rig.node._outputs is None
+
+
+def test_a_failed_activate_lets_go_of_the_model_and_the_subscriptions_and_can_be_repeated(
+    make_rig, lifecycle, monkeypatch
+):
+    from samseg_ros.ros import session
+
+    change, state = lifecycle
+    rig = make_rig(autostart=False)
+    assert change(rig, Transition.TRANSITION_CONFIGURE)
+
+    def fail_for_lidar(node, name, *rest):
+        if name == "lidar":
+            raise SamsegError("no lidar today")
+        return made(node, name, *rest)
+
+    made = session.Input
+    monkeypatch.setattr(session, "Input", fail_for_lidar)
+    assert not change(rig, Transition.TRANSITION_ACTIVATE) and state(rig) == "inactive"
+    rig.wait_status("model", ERROR, "activating failed: no lidar today")
+    assert rig.node._pipeline is None and rig.node.session is None
+    rig.wait(lambda: rig.node.count_subscribers("/fusion_node/input/image") == 0, "the inputs to go")
+    monkeypatch.undo()
+    assert change(rig, Transition.TRANSITION_ACTIVATE) and state(rig) == "active"
