@@ -194,7 +194,10 @@ def _config(model: str, params: Path | None, assignments: list[str] | None = Non
         name, equals, value = assignment.partition("=")
         if not equals:
             raise SamsegError(f"--set {assignment}: expected NAME=VALUE, such as publish.min_confidence=0.4")
-        overrides[name.strip()] = yaml.safe_load(value) if value else ""
+        try:
+            overrides[name.strip()] = yaml.safe_load(value) if value else ""
+        except yaml.YAMLError as error:
+            raise SamsegError(f"--set {assignment}: the value is no YAML ({error})") from None
     own = config_dir() / f"{model}.param.yaml"
     if params is None and model and own.is_file():
         params = own

@@ -54,13 +54,13 @@ def train(
 
     path = Path(recipe)
     settings = load_recipe(path if path.suffix in (".yaml", ".yml") else config_dir() / "training" / f"{recipe}.yaml")
+    torch.manual_seed(settings.seed)
+    network = build_network(settings.model, settings.preset, settings.sensors, len(load_labels("world")))
     number = workers or os.cpu_count() or 1
     data = []
     for split, frames in (("train", settings.frames), ("val", validation_frames)):
         with bar(f"rendering {split}") as advance:
             data.append(open_cache(cache, split, frames, settings.cache_size, number, advance))
-    torch.manual_seed(settings.seed)
-    network = build_network(settings.model, settings.preset, settings.sensors, len(load_labels("world")))
     with bar("training") as advance:
         trained = run(network, settings, data[0], data[1], folder, lambda done, total, text: advance(done, total))
     spec = save_trained(folder / "model", trained, settings)

@@ -122,3 +122,17 @@ def test_the_summary_says_everything_in_a_few_lines(
     assert "frames received 5, masks 4, dropped 1; latency p50 30 ms, p95 48 ms; 12.3 masks/s" in shown.out
     assert "fused: 4 × rgb + lidar" in shown.out and "report: out/x/report.html" in shown.out
     assert "the bag is cut off" in shown.err
+
+
+def test_a_setting_that_is_no_yaml_is_one_line(samseg: Run) -> None:
+    code, _, shown = samseg("replay", "/nowhere", "--direct", "--set", "publish.min_confidence=[")
+    assert code == 2
+    assert "--set publish.min_confidence=[: the value is no YAML" in shown
+
+
+def test_training_refuses_an_unknown_model_before_it_renders(samseg: Run, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model: foo\nframes: 1\nphases: [{steps: 1}]\n")
+    code, _, shown = samseg("train", "--recipe", str(recipe), "--cache", str(tmp_path / "cache"), "-o", str(tmp_path))
+    assert code == 2 and "foo" in shown
+    assert not (tmp_path / "cache").exists()

@@ -22,6 +22,8 @@ from samseg_ros.datasets.salvage import salvage
 from samseg_ros.errors import InputError, SamsegError
 
 STORAGE = (".mcap", ".db3")
+STAMP_END = 12
+"""Bytes of the encapsulation header (4) and the stamp (8)."""
 REPAIR = {".mcap": "`mcap recover FILE`", ".db3": "`sqlite3 FILE .recover`"}
 
 _log = logging.getLogger(__name__)
@@ -55,7 +57,18 @@ class Message:
 
 
 def raw_stamp_ns(raw: bytes | memoryview) -> int:
-    """Read the stamp of a serialised message that starts with a std_msgs/Header."""
+    """Read the stamp of a serialised message that starts with a std_msgs/Header.
+
+    Raises:
+        InputError: the message is too short to hold a stamp.
+    """
+    if len(raw) < STAMP_END:
+        raise InputError(
+            "a recorded message",
+            expected=f"at least {STAMP_END} bytes, with the stamp of its header",
+            got=f"{len(raw)} bytes",
+            remedy="record it again",
+        )
     order: Literal["little", "big"] = "little" if raw[1] & 1 else "big"
     return int.from_bytes(raw[4:8], order, signed=True) * 10**9 + int.from_bytes(raw[8:12], order)
 

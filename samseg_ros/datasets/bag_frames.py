@@ -6,12 +6,13 @@ other inputs up to the moment at which the set was complete (or had waited long 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from samseg_ros.config import Config, SyncConfig
-from samseg_ros.datasets.bag import Bag, Message
+from samseg_ros.datasets.bag import STAMP_END, Bag, Message
 from samseg_ros.datasets.bag_topics import BagTopics
 from samseg_ros.errors import InputError, SamsegError
 from samseg_ros.sensing import convert
@@ -19,6 +20,8 @@ from samseg_ros.sensing.calibration import Calibration
 from samseg_ros.sensing.camera import require_fit
 from samseg_ros.sensing.synchronize import Collector, MatchedSet
 from samseg_ros.types import Frame
+
+_log = logging.getLogger(__name__)
 
 Report = Callable[[str, str], None]
 """Takes the name of an input and what is wrong with its data."""
@@ -65,6 +68,9 @@ def steps(
         now_s = message.log_ns * 1e-9
         if message.topic in (topics.labels, topics.condition):
             aside(message)
+            continue
+        if len(message.raw) < STAMP_END:  # can neither be matched nor be published
+            _log.warning("%s at %d left out: %d bytes hold no stamp", message.topic, message.log_ns, len(message.raw))
             continue
         passing(message)
         yield from walk.hand_out(collector.ready(now_s))  # what had waited long enough before this came
@@ -145,6 +151,8 @@ def build_frame(bag: Bag, step: Step, calibration: Calibration | None, config: C
                 parts |= read(bag.decode(step.matched.others[name]))
             except SamsegError as error:
                 report(name, str(error))
+            except Exception as error:  # whatever the data of one sensor does must not take the frame away
+                report(name, f"cannot be used ({type(error).__name__}: {error})")
     return Frame(image=image, stamp_ns=step.matched.stamp_ns, frame_id=message.header.frame_id, **parts)
 
 

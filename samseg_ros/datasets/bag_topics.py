@@ -136,10 +136,18 @@ def _words(text: str) -> frozenset[str]:
 def _images(bag: Bag) -> Iterator[_Candidate]:
     for topic in sorted(bag.topics.values(), key=lambda t: t.name):
         if topic.type in (IMAGE, COMPRESSED) and topic.count:
-            first: Any = bag.first(topic.name)
+            first = _first_readable(bag, topic.name)
             encoding = getattr(first, "encoding", None) or str(getattr(first, "format", "")).partition(";")[0]
             words = _words(topic.name) | _words(first.header.frame_id if first is not None else "")
             yield _Candidate(topic.name, topic.count, encoding, words)
+
+
+def _first_readable(bag: Bag, name: str) -> Any | None:
+    """Return the first message, None where it is damaged: an image that is not used must not end a replay."""
+    try:
+        return bag.first(name)
+    except SamsegError:
+        return None
 
 
 def _is_thermal(candidate: _Candidate) -> bool:

@@ -11,7 +11,7 @@ from samseg_ros.config import Config
 from samseg_ros.datasets.bag import Bag, open_bag
 from samseg_ros.datasets.bag_frames import bag_calibration
 from samseg_ros.datasets.bag_topics import BagTopics, guess_topics, other_cameras
-from samseg_ros.errors import SamsegError
+from samseg_ros.errors import InputError, SamsegError
 from samseg_ros.evaluation.results import Run
 from samseg_ros.sensing.calibration import Calibration, load_calibration
 
@@ -85,8 +85,15 @@ def open_replay(options: ReplayOptions, makes_folder: bool = True) -> Iterator[R
     """Open the recording, choose topics, and make the output folder (or not).
 
     Raises:
-        SamsegError: the recording, a topic, or the calibration cannot be used.
+        SamsegError: the recording, a topic, or the calibration cannot be used, or motion compensation is asked for.
     """
+    if makes_folder and options.config.projection.motion_compensation:  # a mere player leaves fusing to others
+        raise InputError(
+            "projection.motion_compensation",
+            expected="false: a replay plays no /tf, which says how the vehicle moved",
+            got="true",
+            remedy="set it to false",
+        )
     with open_bag(options.bag) as bag:
         wanted = options.config.inputs
         switched_off = {name: "" for name in ("thermal", "lidar") if not getattr(wanted, name)}

@@ -59,6 +59,8 @@ class ReplayOutput:
         self.extra: dict[str, Any] = {}
         """More for metrics.json."""
         self._of_stamp: dict[int, FrameRow] = {}
+        self._recorded_ns: dict[int, int] = {}
+        """When the image of a stamp was recorded: another clock than the stamps', where those are simulated time."""
         self._replay, self._mode = replay, mode
         self._out = replay.options.out
         self._bag = OutputBag(self._out / "outputs.mcap")
@@ -98,6 +100,7 @@ class ReplayOutput:
             row.offsets_s = {name: round(offset, 9) for name, offset in step.matched.offsets_s.items()}
             row.sensors = ("rgb", *(name for name in ("thermal",) if name in step.matched.others))
         self.rows.append(row)
+        self._recorded_ns[stamp_ns] = step.image.log_ns
         if not error:
             self._of_stamp[stamp_ns] = row
         if self._is_pictured(index) and not error:
@@ -148,7 +151,10 @@ class ReplayOutput:
 
     def write_label_info(self, raw: bytes) -> None:
         """Store the label set in front of the other outputs."""
-        first = next(self._replay.bag.messages([self._replay.topics.image]))
+        bag, topic = self._replay.bag, self._replay.topics.image
+        first = next(bag.messages([topic]), None)
+        if first is None:
+            raise SamsegError(f"no image on {topic} can be read: {bag.damage or f'{bag.path} holds none'}")
         self._bag.write(recording.LABEL_INFO, recording.STRING, first.log_ns, raw)
 
     def _take_mask(self, row: FrameRow, mask: NDArray[np.uint8]) -> None:
@@ -198,8 +204,10 @@ class ReplayOutput:
         self.draw()
         while self._jobs:
             self._jobs.popleft().result()
-        rows, scores = self.rows, self._scorer.frames()
+        rows, scores = self.rows, self._scorer.frames(self._recorded_ns)
         self._drawn.sort()
+        if self._scorer.truths and not scores:
+            self._unscored = f"not scored: {self._scorer.truths} labels, 0 matched a mask of equal stamp"
         run = self._replay.run(self._mode, self._unscored)
         measured = metrics(run, rows, scores, self.labels, wall_s) | self.extra
         write_results(self._out, run, measured, rows, scores, self.labels)

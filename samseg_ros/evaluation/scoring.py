@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,8 @@ class Scorer:
     """
 
     labels: LabelSet
+    truths: int = 0
+    """Labels that came."""
     _truth: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
     _masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
     _counts: dict[int, Counts] = field(default_factory=dict)
@@ -47,6 +50,7 @@ class Scorer:
         Raises:
             InputError: labels and mask differ in size, or an id is neither below K nor 255.
         """
+        self.truths += 1
         self._truth[stamp_ns] = truth
         self._match(stamp_ns, self._truth)
 
@@ -56,7 +60,7 @@ class Scorer:
         self._match(stamp_ns, self._masks)
 
     def add_condition(self, time_ns: int, name: str) -> None:
-        """Say that frames from ``time_ns`` on were recorded under condition ``name``; times never go back.
+        """Say that frames recorded from ``time_ns`` on belong to condition ``name``; times never go back.
 
         Frames before the first one belong to it too.
         """
@@ -69,12 +73,20 @@ class Scorer:
         elif len(waiting) > MAX_WAITING:
             del waiting[next(iter(waiting))]
 
-    def frames(self) -> list[FrameScore]:
-        """Return what was scored so far, by stamp."""
-        return [FrameScore(stamp, self._condition(stamp), self._counts[stamp]) for stamp in sorted(self._counts)]
+    def frames(self, recorded_ns: Mapping[int, int]) -> list[FrameScore]:
+        """Return what was scored so far, by stamp.
 
-    def _condition(self, stamp_ns: int) -> str:
-        place = bisect_right(self._conditions, stamp_ns, key=lambda entry: entry[0])
+        Args:
+            recorded_ns: stamp to the time at which that frame was recorded, on the clock of the conditions; a frame
+                that is not in it counts as recorded at its stamp.
+        """
+        return [
+            FrameScore(stamp, self._condition(recorded_ns.get(stamp, stamp)), self._counts[stamp])
+            for stamp in sorted(self._counts)
+        ]
+
+    def _condition(self, time_ns: int) -> str:
+        place = bisect_right(self._conditions, time_ns, key=lambda entry: entry[0])
         return self._conditions[max(place, 1) - 1][1] if self._conditions else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -14,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samseg_ros.config import Config
+from samseg_ros.datasets import world
 from samseg_ros.datasets.world import WorldDataset
+from samseg_ros.errors import SamsegError
 from samseg_ros.sensing.modalities import MODALITIES
 from samseg_ros.types import Frame
 
@@ -69,14 +72,18 @@ def open_cache(
 
     Args:
         progress: called with (frames done, frames in all) while rendering.
+
+    Raises:
+        SamsegError: a file of the cache is damaged.
     """
-    folder = folder / f"{split}_{frames}_{size[0]}x{size[1]}"
+    folder = folder / f"{split}_{frames}_{size[0]}x{size[1]}_{world_version()}"
     folder.mkdir(parents=True, exist_ok=True)
+    whole = all((folder / f"{name}.npy").exists() for name in LAYOUT)
     arrays = {
         name: _map(folder / f"{name}.npy", (frames, *size, channels), kind) for name, (channels, kind) in LAYOUT.items()
     }
     state = folder / "done.json"
-    done = int(json.loads(state.read_text())["frames"]) if state.exists() else 0
+    done = _done(state) if whole and state.exists() else 0  # an array that was just made holds nothing
     if done < frames:
         dataset = WorldDataset(split, frames)
         with ProcessPoolExecutor(workers) as pool:
@@ -91,8 +98,31 @@ def open_cache(
     return Cache(arrays)
 
 
+def world_version() -> str:
+    """Return a digest of the world's source: frames that another world rendered are not those of this one."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(world.__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def _done(state: Path) -> int:
+    try:
+        return int(json.loads(state.read_text())["frames"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(state, error) from None
+
+
 def _map(path: Path, shape: tuple[int, ...], kind: type) -> Array:
-    if path.exists():
+    if not path.exists():
+        return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+    try:
+        np.load(path, mmap_mode="r")  # "r+" would fill a truncated file up with zeros
         existing: Array = np.load(path, mmap_mode="r+")
-        return existing
-    return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, error) from None
+    return existing
+
+
+def _damaged(path: Path, error: Exception) -> SamsegError:
+    return SamsegError(f"{path} is damaged ({error}); remove {path.parent}, it is rendered again")

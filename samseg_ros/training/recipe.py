@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -41,7 +41,7 @@ class Recipe(BaseModel):
         0.2, description="Probability that a sample loses an auxiliary sensor, each on its own."
     )
     dice_weight: float = Field(1.0, ge=0, description="Weight of the Dice loss beside the cross entropy.")
-    precision: str = Field("bf16", description="bf16 or fp32.")
+    precision: Literal["bf16", "fp32"] = Field("bf16", description="Of the forward pass.")
     threads: int = Field(0, ge=0, description="CPU threads; 0: all.")
     seed: int = 0
     checkpoint_every: int = Field(100, gt=0, description="Steps between checkpoints.")
@@ -70,7 +70,7 @@ def load_recipe(path: str | Path) -> Recipe:
     try:
         tree = yaml.safe_load(Path(path).read_text())
         return Recipe.model_validate(tree)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SamsegError(f"recipe {path} cannot be read: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]

@@ -23,9 +23,11 @@ from samseg_ros.errors import SamsegError
 from samseg_ros.training.batches import Batch, draw_batch, plain_batch
 from samseg_ros.training.cache import Cache
 from samseg_ros.training.losses import class_weights, segmentation_loss
-from samseg_ros.training.recipe import Recipe
+from samseg_ros.training.recipe import Recipe, load_recipe
 
 logger = logging.getLogger(__name__)
+FREE_SETTINGS = {"threads", "checkpoint_every", "validate_every"}
+"""Settings of a recipe that may change when a run is resumed: the weights do not depend on them."""
 Progress = Callable[[int, int, str], None]
 
 
@@ -50,9 +52,13 @@ def train(
         progress: called with (step, steps, a line of text).
 
     Raises:
-        SamsegError: the loss is not finite; the batch is saved to out/bad_batch.pt.
+        SamsegError: the loss is not finite (the batch is saved to out/bad_batch.pt), or the checkpoint in ``out`` is
+            damaged or of another recipe.
     """
     out.mkdir(parents=True, exist_ok=True)
+    checkpoint = out / "checkpoint.pt"
+    if checkpoint.exists():
+        _require_same(recipe, out / "recipe.yaml")
     (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     (out / "source.json").write_text(json.dumps(source()))
     torch.set_num_threads(recipe.threads or os.cpu_count() or 1)
@@ -61,13 +67,7 @@ def train(
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
     optimizer = torch.optim.AdamW(_groups(network, recipe.weight_decay), recipe.learning_rate, betas=(0.9, 0.98))
     weights = class_weights(_pixel_counts(data)).to(device)
-    first, checkpoint = 0, out / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = int(state["step"])
+    first = _resume(checkpoint, device, network, average, optimizer) if checkpoint.exists() else 0
     network.train()
     start, running = time.monotonic(), 0.0
     for step in range(first, recipe.steps):
@@ -164,6 +164,33 @@ def _log(out: Path, row: dict[str, float]) -> None:
     with (out / "log.jsonl").open("a") as stream:
         stream.write(json.dumps(row) + "\n")
     logger.info("%s", row)
+
+
+def _require_same(recipe: Recipe, path: Path) -> None:
+    """Refuse to go on with another recipe than the one a run began with."""
+    if path.exists():
+        began = load_recipe(path).model_dump(exclude=FREE_SETTINGS)
+        changed = [name for name, value in recipe.model_dump(exclude=FREE_SETTINGS).items() if value != began[name]]
+        if changed:
+            raise SamsegError(
+                f"{path.parent} holds a run of another recipe (different: {', '.join(changed)}); choose another --out, "
+                f"or remove {path.parent}"
+            )
+
+
+def _resume(
+    path: Path, device: torch.device, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+) -> int:
+    """Put a checkpoint's state in place; return the steps done."""
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        return int(state["step"])
+    except Exception as error:  # torch raises nearly anything on a torn file
+        reason = str(error).partition("\n")[0]
+        raise SamsegError(f"{path} cannot be resumed from ({reason}); remove it to begin anew") from None
 
 
 def _save(path: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:

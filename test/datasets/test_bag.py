@@ -163,3 +163,8 @@ def test_real_recordings_of_both_storages_open(shared_data: Path, name: str, fra
         assert bag.topics["/camera/image_rect/compressed"].count == frames
         cloud = bag.first("/velodyne_points")
         assert cloud.width * cloud.height == len(cloud.data) / cloud.point_step == 56609
+
+
+def test_a_message_without_room_for_a_stamp_is_refused() -> None:
+    with pytest.raises(InputError, match=r"at least 12 bytes.*got 1 bytes"):
+        raw_stamp_ns(b"\0")

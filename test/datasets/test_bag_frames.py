@@ -12,6 +12,7 @@ from samseg_ros.datasets.bag_frames import Step, bag_calibration, build_frame, s
 from samseg_ros.datasets.bag_topics import CAMERA_INFO, TF, BagTopics
 from samseg_ros.errors import InputError
 from samseg_ros.evaluation.recording import CLOUD, IMAGE, STORE, STRING, OutputBag, image, painted_cloud, serialize
+from samseg_ros.sensing import convert
 from samseg_ros.sensing.calibration import Calibration
 from samseg_ros.types import PointCloud
 
@@ -227,3 +228,32 @@ def test_the_calibration_of_a_real_recording_maps_forward_to_depth(shared_data: 
     assert isinstance(calibration, Calibration)
     ahead = calibration.lookup("camera_2_optical", "velodyne") @ np.array([10.0, 0.0, 0.0, 1.0])
     np.testing.assert_allclose(ahead[:3], [0.0, 0.0, 9.7], atol=0.25)  # 10 m ahead of the LiDAR lies 10 m deep
+
+
+def test_a_stump_of_a_message_is_left_out_and_the_walk_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with OutputBag(tmp_path / "bag.mcap") as bag:
+        bag.write("/image", IMAGE, START, b"\0")
+        bag.write("/thermal", IMAGE, START, b"\0\1\0\0")
+        bag.write("/image", IMAGE, START + 1, serialize(*_picture(100)))
+    with open_bag(tmp_path / "bag.mcap") as opened:
+        found = list(steps(opened, BagTopics(image="/image", thermal="/thermal"), Config().sync))
+    assert _matches(found) == [(100, {})]
+    assert "/thermal at 1000000000 left out: 4 bytes hold no stamp" in caplog.text
+
+
+def test_whatever_a_sensors_data_does_the_frame_goes_on_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bursts(_: object) -> None:
+        raise OverflowError("too large")
+
+    monkeypatch.setattr(convert, "thermal_image", bursts)
+    told: list[tuple[str, str]] = []
+    with _bag(tmp_path, [("/image", 100, _picture(100)), ("/thermal", 100, _thermal(100))]) as bag:
+        topics = BagTopics(image="/image", thermal="/thermal")
+        (step,) = steps(bag, topics, Config().sync)
+        frame = build_frame(bag, step, None, Config(), lambda name, what: told.append((name, what)))
+    assert frame.thermal is None
+    assert told == [("thermal", "cannot be used (OverflowError: too large)")]

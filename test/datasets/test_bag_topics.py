@@ -201,3 +201,11 @@ def test_real_recordings_are_understood_without_help(shared_data: Path) -> None:
         )
     with open_bag(shared_data / "bags" / "rgbt_msrs_mcap") as bag:
         assert guess_topics(bag) == BagTopics(image="/visible/image_raw/compressed", thermal="/thermal/image_raw")
+
+
+def test_an_image_topic_that_cannot_be_decoded_does_not_end_the_guessing(tmp_path: Path) -> None:
+    with OutputBag(tmp_path / "bag.mcap") as bag:
+        bag.write("/broken/image", IMAGE, 1, b"\0\1\0\0")
+        bag.write("/front/image", IMAGE, 1, serialize(*_image("rgb8")))
+    with open_bag(tmp_path / "bag.mcap") as opened:
+        assert guess_topics(opened).image == "/front/image"

@@ -202,3 +202,9 @@ def test_an_output_folder_that_cannot_be_made_is_refused(fakes: ModuleType, tmp_
     (tmp_path / "file").write_text("")
     with pytest.raises(SamsegError, match="cannot be written"):
         _run(fakes, fakes.write_small_bag(tmp_path / "small.mcap", frames=1), tmp_path / "file" / "out")
+
+
+def test_motion_compensation_is_refused_because_a_replay_has_no_tf(fakes: ModuleType, tmp_path: Path) -> None:
+    config = from_flat({"projection.motion_compensation": True})
+    with pytest.raises(SamsegError, match="motion_compensation: expected false"):
+        _run(fakes, fakes.write_small_bag(tmp_path / "small.mcap", frames=1), tmp_path / "out", config=config)

@@ -10,6 +10,7 @@ import pytest
 from samseg_ros.config import Config
 from samseg_ros.datasets.bag import open_bag
 from samseg_ros.datasets.bag_frames import steps
+from samseg_ros.errors import SamsegError
 from samseg_ros.evaluation.recording import IMAGE, MASK, OutputBag, image, serialize
 from samseg_ros.evaluation.replay import ReplayOptions, open_replay
 from samseg_ros.evaluation.replay_output import ReplayOutput
@@ -56,3 +57,30 @@ def test_the_recording_is_complete_up_to_an_error_and_replaces_an_older_one(fake
         assert bag.damage == ""
         assert [m.stamp_ns for m in bag.messages([MASK])] == [5]
     assert [p.name for p in tmp_path.iterdir()] == ["outputs.mcap"]
+
+
+def test_labels_that_match_no_mask_are_said_in_a_note(fakes: ModuleType, tmp_path: Path) -> None:
+    bag = fakes.write_small_bag(tmp_path / "small.mcap", frames=2)
+    with (
+        open_replay(ReplayOptions(bag, tmp_path / "out", Config())) as replay,
+        ReplayOutput(replay, "test", fakes.LABELS) as output,
+    ):
+        for step in steps(replay.bag, replay.topics, replay.config.sync, output.aside):
+            output.went_in(step)
+        measured = output.finish()
+    assert "labels" not in measured
+    assert measured["notes"] == ["not scored: 2 labels, 0 matched a mask of equal stamp"]
+
+
+def test_a_recording_whose_first_image_is_damaged_is_refused_with_the_reason(
+    fakes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bag = fakes.write_small_bag(tmp_path / "small.mcap", frames=2)
+    with (
+        open_replay(ReplayOptions(bag, tmp_path / "out", Config())) as replay,
+        ReplayOutput(replay, "test", fakes.LABELS) as output,
+    ):
+        replay.bag.damage = "damaged, stopped there"
+        monkeypatch.setattr(replay.bag, "messages", lambda topics: iter(()))
+        with pytest.raises(SamsegError, match="no image on /camera/image_raw can be read: damaged, stopped there"):
+            output.write_label_info(b"")

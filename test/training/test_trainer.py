@@ -133,3 +133,24 @@ def test_the_shipped_recipes_load():
     fused, alone = recipes["mm_sam_adapter_world"], recipes["mm_sam_adapter_world_rgb"]
     assert fused.phases == alone.phases  # the card compares them at the same budget
     assert alone.sensors == ("rgb",)
+
+
+def test_a_run_is_not_resumed_with_another_recipe_nor_from_a_torn_checkpoint(tmp_path):
+    short = {"phases": (Phase(steps=1, batch=1, size=(64, 64)),)}
+    train(network(), toy_recipe(**short), toy_cache(), toy_cache(1), tmp_path)
+    with pytest.raises(SamsegError, match=r"another recipe .different: dice_weight"):
+        train(network(), toy_recipe(**short, dice_weight=0.5), toy_cache(), toy_cache(1), tmp_path)
+    assert load_recipe(tmp_path / "recipe.yaml") == toy_recipe(**short)
+    train(network(), toy_recipe(**{**short, "checkpoint_every": 7}), toy_cache(), toy_cache(1), tmp_path)
+    file = tmp_path / "checkpoint.pt"
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(SamsegError, match=r"checkpoint\.pt cannot be resumed from"):
+        train(network(), toy_recipe(**short), toy_cache(), toy_cache(1), tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"phases: [{steps: 1}]\nprecision: fp16\n", b"\xff\xfe\xfa"])
+def test_a_recipe_of_unknown_precision_or_that_is_no_text_is_refused(tmp_path, content):
+    path = tmp_path / "r.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SamsegError, match="recipe"):
+        load_recipe(path)

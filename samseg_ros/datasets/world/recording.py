@@ -13,9 +13,10 @@ from rosbags.typesys import Stores, get_typestore
 from scipy.spatial.transform import Rotation
 
 from samseg_ros.datasets.world.dataset import PERIOD_S, drive
+from samseg_ros.datasets.world.scene import SPLITS
 from samseg_ros.datasets.world.sensors import BASE_FRAME, CAMERA_FRAME, LIDAR_FRAME, Capture, Rig, make_rig
-from samseg_ros.datasets.world.weather import CONDITIONS
-from samseg_ros.errors import SamsegError
+from samseg_ros.datasets.world.weather import CONDITIONS, condition
+from samseg_ros.errors import SamsegError, nearest
 from samseg_ros.types import PointCloud
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
@@ -54,6 +55,10 @@ def write_recording(
     path = Path(path)
     if path.exists():
         raise SamsegError(f"{path} exists already; choose another folder or remove it")
+    if split not in SPLITS:
+        raise SamsegError(f"no world split {split!r}; {nearest(split, SPLITS)}")
+    for name in conditions:
+        condition(name)  # raises before anything is written
     path.parent.mkdir(parents=True, exist_ok=True)
     rig, done = make_rig(size), 0
     with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:

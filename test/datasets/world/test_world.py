@@ -122,3 +122,10 @@ def test_a_recording_holds_what_was_rendered(tmp_path):
     assert all(other == times for other in stamps.values())
     with pytest.raises(SamsegError, match="exists already"):
         write_recording(path)
+
+
+@pytest.mark.parametrize(("split", "conditions"), [("tset", ("day",)), ("test", ("day", "foo"))])
+def test_a_recording_of_an_unknown_split_or_condition_leaves_nothing_behind(tmp_path, split, conditions):
+    with pytest.raises(SamsegError, match=r"no world split 'tset'|no condition 'foo'"):
+        write_recording(tmp_path / "bag", split, conditions, 1, size=SMALL)
+    assert not list(tmp_path.iterdir())
