@@ -57,6 +57,7 @@ def train(
     torch.manual_seed(settings.seed)
     network = build_network(settings.model, settings.preset, settings.sensors, len(load_labels("world")))
     number = workers or os.cpu_count() or 1
+    out.print(f"{settings.frames} frames are rendered into {cache} unless they are there; then {settings.steps} steps")
     data = []
     for split, frames in (("train", settings.frames), ("val", validation_frames)):
         with bar(f"rendering {split}") as advance:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from samseg_ros.errors import SamsegError, nearest
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _runtime(default: Any, description: str, **limits: Any) -> Any:
@@ -107,6 +107,12 @@ class ThermalConfig(_Section):
     fixed_low: float = Field(27315.0, description="Counts that become 0 (fixed).")
     fixed_high: float = Field(31315.0, description="Counts that become 1 (fixed).")
 
+    @model_validator(mode="after")
+    def _range_is_not_empty(self) -> ThermalConfig:
+        if self.normalization == "fixed" and not self.fixed_low < self.fixed_high:
+            raise ValueError(f"expected fixed_low below fixed_high ({self.fixed_low:g} and {self.fixed_high:g})")
+        return self
+
 
 class PublishConfig(_Section):
     confidence_encoding: Literal["mono8", "32FC1"] = Field("mono8", description="Encoding of ~/output/confidence.")
@@ -123,7 +129,7 @@ class QosConfig(_Section):
 
 
 class DiagnosticsConfig(_Section):
-    period_s: float = Field(1.0, gt=0.0, le=60.0, description="Seconds between /diagnostics messages.")
+    period_s: float = Field(1.0, ge=0.05, le=60.0, description="Seconds between /diagnostics messages.")
     max_allowed_processing_time_ms: float = _runtime(500.0, "A slower frame is a WARN.", gt=0.0)
     max_acceptable_consecutive_delay_ms: float = _runtime(2000.0, "Slower frames for this long are an ERROR.", gt=0.0)
     input_timeout_s: float = _runtime(1.0, "An input silent for longer is reported missing, s.", gt=0.0)
@@ -144,7 +150,7 @@ class Config(_Section):
     max_rate_hz: float = _runtime(0.0, "Upper limit of processed frames per second; 0: none.", ge=0.0, le=1000.0)
     drop_policy: Literal["newest", "none"] = Field(
         "newest",
-        description="newest: while the model runs only the newest set waits; none: every set is queued (replay).",
+        description="newest: while the model runs only the newest set waits; none: sets queue, up to 256 (replay).",
     )
     autostart: bool = Field(True, description="Configure and activate the lifecycle node by itself.")
     tune_malloc: bool = Field(True, description="Keep large message buffers in the heap (glibc only).")
@@ -222,7 +228,8 @@ def from_flat(values: Mapping[str, Any], source: str = "parameters") -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(p) for p in first["loc"])
-        raise SamsegError(f"{source}: {where}: {first['msg']}, got {first['input']!r}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise SamsegError(f"{source}: {where}: {message}, got {first['input']!r}") from None
 
 
 def _flatten_tree(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -233,6 +240,8 @@ def _flatten_tree(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
             yield f"{prefix}{key}", value
 
 
+NODE_NAME = "fusion_node"
+"""Sections of a parameter file that end in this name, and the wildcard's, are ours."""
 ROS_OWN = ("use_sim_time", "qos_overrides.")
 """Parameters of rclpy itself that a parameter file may hold beside ours."""
 
@@ -241,7 +250,8 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config
     """Read a parameter file (ROS form or plain tree) and lay ``overrides`` (dotted names) over it.
 
     Raises:
-        SamsegError: the file is missing or no YAML mapping, or a setting is unknown or out of range.
+        SamsegError: the file is missing or no YAML mapping, a setting is unknown or out of range, or something stands
+            beside ROS's sections.
     """
     path = Path(path)
     try:
@@ -253,11 +263,28 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise SamsegError(f"{path}: expected a mapping of settings, got {type(tree).__name__}")
-    if any(isinstance(v, dict) and "ros__parameters" in v for v in tree.values()):
-        sections = [v.get("ros__parameters") or {} for v in tree.values() if isinstance(v, dict)]
-        tree = {k: v for section in sections for k, v in section.items()}
-    flat = {k: v for k, v in _flatten_tree(tree) if not k.startswith(ROS_OWN)}
+    flat = {k: v for part in _parts(tree, path) for k, v in _flatten_tree(part) if not k.startswith(ROS_OWN)}
     return from_flat({**flat, **(overrides or {})}, source=str(path))
+
+
+def _parts(tree: Mapping[str, Any], path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the sections that hold for the node (of a file that names only other nodes: all), or the plain tree."""
+    sections = {k: v for k, v in tree.items() if isinstance(v, dict) and "ros__parameters" in v}
+    if not sections:
+        yield tree
+        return
+    strays = [*(tree.keys() - sections.keys()), *(k for v in sections.values() for k in v if k != "ros__parameters")]
+    if strays:
+        raise SamsegError(
+            f"{path}: expected nothing beside ros__parameters, got {', '.join(sorted(map(str, strays)))}; "
+            "move it under ros__parameters"
+        )
+    ours = [k for k in sections if str(k).rsplit("/", 1)[-1] in ("**", NODE_NAME)]
+    for name in ours or sections:
+        part = sections[name]["ros__parameters"]
+        if not isinstance(part, dict | None):
+            raise SamsegError(f"{path}: {name}.ros__parameters: expected a mapping of settings, got {part!r}")
+        yield part or {}
 
 
 def json_schema() -> dict[str, Any]:

@@ -42,19 +42,22 @@ def load_labels(name_or_path: str) -> LabelSet:
     """Read a shipped set by name or any CSV by path.
 
     Raises:
-        SamsegError: no such set, a header other than ``id,name,r,g,b``, ids that are not 0..K-1, a colour outside
-            0..255, or more than 255 classes.
+        SamsegError: no such set, a file that is no UTF-8 CSV, a header other than ``id,name,r,g,b``, ids that are not
+            0..K-1, a colour outside 0..255, or more than 255 classes.
     """
     path = Path(name_or_path)
     if path.suffix != ".csv":
         path = config_dir() / "labels" / f"{name_or_path}.csv"
     if not path.is_file():
         raise SamsegError(f"no label set {name_or_path!r}; {nearest(name_or_path, shipped())}")
-    with path.open(newline="") as stream:
-        reader = csv.DictReader(stream)
-        if reader.fieldnames != ["id", "name", "r", "g", "b"]:
-            raise SamsegError(f"{path}: expected the header id,name,r,g,b, got {reader.fieldnames}")
-        rows = list(reader)
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            header, rows = reader.fieldnames, list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SamsegError(f"{path}: cannot be read as CSV ({error}); save it as UTF-8") from None
+    if header != ["id", "name", "r", "g", "b"]:
+        raise SamsegError(f"{path}: expected the header id,name,r,g,b, got {header}")
     try:
         ids = [int(r["id"]) for r in rows]
         colors = np.array([[int(r[c]) for c in "rgb"] for r in rows], np.int64).reshape(-1, 3)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from samseg_ros.config import Config
+from samseg_ros.config import Config, ThermalConfig
 from samseg_ros.drawing import overlay
 from samseg_ros.errors import InputError, SamsegError, nearest
 from samseg_ros.labels import LabelSet, load_labels
@@ -65,11 +65,17 @@ class Pipeline:
 
         Raises:
             InputError: the camera image cannot be used.
+            SamsegError: the network's scores are not finite.
         """
         started = time.perf_counter()
         inputs, problems = self.prepare(frame)
         prepared = time.perf_counter()
         logits = self._run(inputs)
+        if not np.isfinite(logits).all():
+            raise SamsegError(
+                "scores of the network: expected finite numbers, got NaN or infinity; "
+                "try model.precision: fp32, else check the weights"
+            )
         modelled = time.perf_counter()
         result = posterior(logits, frame.size, self.config.publish.min_confidence)
         finished = time.perf_counter()
@@ -102,19 +108,18 @@ class Pipeline:
         for name in self.modalities:
             try:
                 array = MODALITIES[name](frame, size, self.config)
-            except InputError as error:
+                if array is not None:
+                    inputs[name] = _finite(name, array)
+            except Exception as error:  # whatever a sensor's data break: the camera goes on
                 if name == "rgb":
                     raise
-                problems[name] = str(error)
-                continue
-            if array is not None:
-                inputs[name] = array
+                problems[name] = str(error) if isinstance(error, InputError) else f"unexpected {error!r}"
         return inputs, problems
 
     def warm_up(self, size: tuple[int, int]) -> float:
         """Segment a blank sensor set of (H, W) and use it, so that nothing is compiled later; return the seconds."""
         started = time.perf_counter()
-        frame = _blank_frame(*size)
+        frame = _blank_frame(*size, self.config.thermal)
         result = self(frame)
         at_pixels(result, np.zeros((1, 2), np.int32))
         overlay(frame.image, result.labels, self.labels.palette(), 0.5)
@@ -144,6 +149,14 @@ def _network_side(side: int, scale: float) -> int:
     return max(SMALLEST_SIDE, min(near, most) * SIDE_MULTIPLE)
 
 
+def _finite(name: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(array).all():
+        raise InputError(
+            name, expected="finite input of the network", got="NaN or infinity", remedy="check the sensor's driver"
+        )
+    return array
+
+
 def _refuse_unbuilt(config: Config) -> None:
     """Settings that exist for what is to come are an error today, never silently without effect."""
     if config.projection.thermal != "aligned":
@@ -170,14 +183,15 @@ def _labels(own: LabelSet, path: str) -> LabelSet:
     return labels
 
 
-def _blank_frame(height: int, width: int) -> Frame:
+def _blank_frame(height: int, width: int, thermal: ThermalConfig) -> Frame:
     """Return a sensor set that walks through every stage: grey image, flat thermal image, a wall 10 m ahead."""
+    inside = 0.5 * (thermal.fixed_low + thermal.fixed_high)
     k = np.array([[width, 0.0, 0.5 * width], [0.0, width, 0.5 * height], [0.0, 0.0, 1.0]])
     x, y = np.meshgrid(np.linspace(-4, 4, 40), np.linspace(-2, 2, 20))
     wall = np.stack([x, y, np.full_like(x, 10.0)], axis=-1).reshape(-1, 3).astype(np.float32)
     return Frame(
         image=np.full((height, width, 3), 128, np.uint8),
-        thermal=np.zeros((height, width), np.uint16),
+        thermal=np.full((height, width), inside, np.float32),
         points=PointCloud(wall, np.ones(len(wall), np.float32)),
         camera=Camera(width, height, k),
         camera_from_lidar=np.eye(4),

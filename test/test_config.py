@@ -63,6 +63,9 @@ def test_a_misspelt_setting_is_answered_with_the_nearest_name() -> None:
         ("projection.dilation_px", 0),
         ("thermal.normalization", "auto"),
         ("model.precision", "fp16"),
+        ("thermal.fixed_low", float("nan")),
+        ("projection.max_intensity", float("inf")),
+        ("diagnostics.period_s", 1e-12),
     ],
 )
 def test_a_value_that_a_setting_cannot_have_is_refused_by_name(name: str, value: Any) -> None:
@@ -81,6 +84,40 @@ def test_a_ros_file_and_a_plain_tree_are_both_read(tmp_path: Path, wrap: Any) ->
 
 def test_dotted_names_are_read_as_well(tmp_path: Path) -> None:
     assert load(write(tmp_path, {"/**": {"ros__parameters": {"sync.lidar.offset_s": 0.2}}})).sync.lidar.offset_s == 0.2
+
+
+@pytest.mark.parametrize("section", [5, [1], "words"])
+def test_a_ros_section_that_is_no_mapping_is_refused_by_its_name(tmp_path: Path, section: Any) -> None:
+    with pytest.raises(SamsegError, match=r"a\.param\.yaml: /\*\*\.ros__parameters: expected a mapping"):
+        load(write(tmp_path, {"/**": {"ros__parameters": section}}))
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"/**": {"ros__parameters": {}}, "max_rate_hz": 5.0},
+        {"/**": {"ros__parameters": {}, "max_rate_hz": 5.0}},
+    ],
+)
+def test_a_setting_beside_a_ros_section_is_refused_and_not_dropped(tmp_path: Path, tree: Any) -> None:
+    with pytest.raises(SamsegError, match="expected nothing beside ros__parameters, got max_rate_hz; move it under"):
+        load(write(tmp_path, tree))
+
+
+def test_sections_of_other_nodes_are_passed_over_and_ours_are_merged(tmp_path: Path) -> None:
+    tree = {
+        "/**": {"ros__parameters": {"model": {"threads": 3}}},
+        "/robot/fusion_node": {"ros__parameters": {"model": {"config": "b"}}},
+        "camera": {"ros__parameters": {"exposure": 5}},
+    }
+    model = load(write(tmp_path, tree)).model
+    assert (model.threads, model.config) == (3, "b")
+
+
+def test_a_fixed_thermal_range_has_to_be_one() -> None:
+    for low in (40000.0, 31315.0):
+        with pytest.raises(SamsegError, match=r"thermal: expected fixed_low below fixed_high .*, got {.*'fixed_low'"):
+            from_flat({"thermal.normalization": "fixed", "thermal.fixed_low": low})
 
 
 def test_overrides_lie_over_the_file(tmp_path: Path) -> None:

@@ -107,3 +107,10 @@ def test_a_broken_set_is_refused_and_told_why(tmp_path: Path, text: str, message
     path.write_text(text)
     with pytest.raises(SamsegError, match=message):
         load_labels(str(path))
+
+
+def test_a_set_that_is_not_utf_8_is_refused_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "latin.csv"
+    path.write_bytes("id,name,r,g,b\n0,Straße,1,2,3\n".encode("latin-1"))
+    with pytest.raises(SamsegError, match=r"latin\.csv: cannot be read as CSV .*; save it as UTF-8"):
+        load_labels(str(path))

@@ -16,6 +16,7 @@ from samseg_ros.errors import InputError, SamsegError
 from samseg_ros.labels import LabelSet
 from samseg_ros.pipeline import Pipeline, network_size
 from samseg_ros.runtime import Runner, choose_device, choose_dtype, has_amx
+from samseg_ros.sensing.modalities import MODALITIES
 from samseg_ros.types import Camera, Frame, PointCloud
 
 ABC = LabelSet("abc", ("a", "b", "c"), np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], np.uint8))
@@ -109,7 +110,7 @@ def test_every_stage_is_timed() -> None:
         ({"camera_from_lidar": None}, "lidar", "no transform"),
         ({"camera": replace(CAMERA, width=640, height=480)}, "lidar", "expected the image's size 384x256, got 640x480"),
         ({"points": PointCloud(np.full((3, 3), np.nan, np.float32))}, "lidar", "0 of them finite"),
-        ({"thermal": np.full((4, 4), np.nan, np.float32)}, "thermal", "expected some finite values"),
+        ({"thermal": np.full((64, 96), np.nan, np.float32)}, "thermal", "expected some finite values"),
     ],
 )
 def test_a_sensor_that_cannot_be_used_is_left_out_and_told(broken: dict[str, Any], name: str, message: str) -> None:
@@ -118,6 +119,35 @@ def test_a_sensor_that_cannot_be_used_is_left_out_and_told(broken: dict[str, Any
     assert len(result.sensors) == 2
     assert list(result.problems) == [name]
     assert message in result.problems[name]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_sensor_whose_prepared_input_is_not_finite_is_left_out(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
+    broken = dict(MODALITIES) | {"thermal": lambda frame, size, config: np.full((3, *size), value, np.float32)}
+    monkeypatch.setattr("samseg_ros.pipeline.MODALITIES", broken)
+    result = pipeline()(frame(**SENSORS))
+    assert result.sensors == ("rgb", "lidar")
+    assert "thermal: expected finite input" in result.problems["thermal"]
+
+
+def test_an_error_that_nobody_foresaw_in_a_sensor_leaves_only_that_sensor_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("samseg_ros.pipeline.MODALITIES", dict(MODALITIES) | {"lidar": fail})
+    result = pipeline()(frame(**SENSORS))
+    assert result.sensors == ("rgb", "thermal")
+    assert result.problems == {"lidar": "unexpected ZeroDivisionError('oh')"}
+    monkeypatch.setattr("samseg_ros.pipeline.MODALITIES", dict(MODALITIES) | {"rgb": fail})
+    with pytest.raises(ZeroDivisionError):
+        pipeline()(frame())
+
+
+def test_scores_that_are_not_finite_are_an_error_and_no_mask() -> None:
+    network = BrightSide()
+    nn.init.constant_(network.mean.weight, np.nan)
+    with pytest.raises(SamsegError, match="scores of the network: expected finite numbers"):
+        pipeline(network)(frame())
 
 
 def test_a_camera_image_that_cannot_be_used_is_an_error() -> None:
@@ -166,6 +196,9 @@ def test_warming_up_goes_through_every_stage_with_every_sensor() -> None:
     assert segment.warm_up((120, 160)) > 0
     assert list(network.seen[0]) == ["rgb", "thermal", "lidar"]
     assert segment.modalities == ("rgb", "thermal", "lidar")
+    fixed = BrightSide()
+    pipeline(fixed, from_flat({"model.precision": "fp32", "thermal.normalization": "fixed"})).warm_up((120, 160))
+    assert list(fixed.seen[0]) == ["rgb", "thermal", "lidar"]
 
 
 def test_the_same_frame_gives_the_same_bytes() -> None:

@@ -108,8 +108,10 @@ def open_replay(options: ReplayOptions, makes_folder: bool = True) -> Iterator[R
 
 
 def _make_folder(out: Path) -> None:
-    """Make the output folder, and remove the pictures of an earlier replay (their number may differ)."""
+    """Make the output folder, and remove what an earlier replay left: its pictures and scores may not come again."""
     try:
+        for name in ("per_class.csv", "confusion.csv", "metrics.json", "report.html"):
+            (out / name).unlink(missing_ok=True)
         for name in ("masks", "overlays"):
             (out / name).mkdir(parents=True, exist_ok=True)
             for file in (out / name).glob("*.png"):

@@ -176,8 +176,8 @@ def load_calibration(path: str | Path) -> Calibration:
     """Read a calibration file.
 
     Raises:
-        SamsegError: the file cannot be read, is no YAML, has an unknown key (with the nearest valid one), lacks one, or
-            holds a transform that is none.
+        SamsegError: the file cannot be read, is no YAML, has an unknown key (with the nearest valid one), lacks one,
+            holds a transform that is none, or no transform at all.
     """
     try:
         tree = yaml.safe_load(Path(path).read_text())
@@ -188,9 +188,12 @@ def load_calibration(path: str | Path) -> Calibration:
     if not isinstance(tree, dict):
         raise SamsegError(f"{path}: expected a mapping with `transforms:`, got {type(tree).__name__}")
     try:
-        return Calibration.model_validate(tree)
+        calibration = Calibration.model_validate(tree)
     except ValidationError as error:
         raise SamsegError(f"{path}: {_explained(error)}") from None
+    if not calibration.transforms:
+        raise SamsegError(f"{path}: transforms: expected at least one transform, got none; write the extrinsics there")
+    return calibration
 
 
 def save_calibration(path: str | Path, calibration: Calibration) -> None:

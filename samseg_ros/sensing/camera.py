@@ -18,6 +18,8 @@ from samseg_ros.errors import InputError
 from samseg_ros.types import Camera
 
 _PINHOLE, _RADIAL_TANGENTIAL, _EQUIDISTANT = 0, 1, 2
+LARGEST_COEFFICIENT = 1e6
+"""No lens comes near; the roots of its polynomials can still be computed."""
 
 
 def scaled(camera: Camera, width: int, height: int) -> Camera:
@@ -57,6 +59,9 @@ def project_points(camera: Camera, xyz_camera: NDArray[np.floating]) -> NDArray[
     Returns:
         (N, 2) pixels (u, v), which may lie outside the image; NaN for a point that cannot be seen: not finite, not in
         front of the camera, or so far off the axis that the distortion polynomial folds back.
+
+    Raises:
+        InputError: a distortion coefficient is not finite or beyond 1e6.
     """
     index, seen, _ = _run(camera, xyz_camera, np.eye(4), (np.inf, np.inf))
     uv = np.full((len(xyz_camera), 2), np.nan, np.float32)
@@ -76,6 +81,9 @@ def project_into(
 
     Returns:
         (M,) indices of the kept points, their (M, 2) pixels (u, v), their (M, 3) optical-frame positions, metres.
+
+    Raises:
+        InputError: a distortion coefficient is not finite or beyond 1e6.
     """
     return _run(camera, xyz, camera_from_source, (camera.width, camera.height))
 
@@ -107,6 +115,13 @@ def _lens(camera: Camera) -> tuple[int, NDArray[np.float32], np.float32]:
     """Return the kernel's model, 8 coefficients, and the largest radius^2 (or angle) that is seen at all."""
     d = np.zeros(8)
     d[: len(camera.distortion)] = camera.distortion
+    if not (np.abs(d) < LARGEST_COEFFICIENT).all():  # NaN too
+        raise InputError(
+            "distortion",
+            expected=f"coefficients below {LARGEST_COEFFICIENT:g}",
+            got=str(camera.distortion.tolist()),
+            remedy="check D in camera_info and calibrate the camera again",
+        )
     if camera.distortion_model == "equidistant":
         slope = np.array([1.0, 3 * d[0], 5 * d[1], 7 * d[2], 9 * d[3]])  # of theta_d, in theta^2
         return _EQUIDISTANT, d.astype(np.float32), np.float32(np.sqrt(_first_positive_root(slope)))
@@ -124,7 +139,7 @@ def _lens(camera: Camera) -> tuple[int, NDArray[np.float32], np.float32]:
 
 def _first_positive_root(coefficients: NDArray[np.float64]) -> float:
     """Return the smallest positive real root of an ascending polynomial, inf where it has none."""
-    trimmed = polynomial.polytrim(coefficients)
+    trimmed = polynomial.polytrim(coefficients, 1e-30)  # a smaller one would overflow as divisor
     roots = polynomial.polyroots(trimmed) if len(trimmed) > 1 else np.empty(0)
     real = roots[np.abs(roots.imag) < 1e-9 * (1 + np.abs(roots))].real
     return float(np.min(real[real > 0], initial=np.inf))

@@ -47,15 +47,17 @@ def point_cloud(msg: Any) -> PointCloud:
     _require_xyz(fields)
     names = [*"xyz", *(["intensity"] if "intensity" in fields else [])]
     order = ">" if msg.is_bigendian else "<"
+    formats = [order + _number_type(fields[n], msg.point_step) for n in names]
+    rows = _rows(msg, data)  # first, since NumPy takes no point_step of 2^31 and more
     point = np.dtype(
         {
             "names": names,
-            "formats": [order + _number_type(fields[n], msg.point_step) for n in names],
+            "formats": formats,
             "offsets": [fields[n].offset for n in names],
             "itemsize": msg.point_step,
         }
     )
-    points = _points(msg, data, point)
+    points = rows.view(point)
     xyz = np.empty((points.size, 3), np.float32)
     for axis, name in enumerate("xyz"):
         xyz[:, axis] = points[name].reshape(-1)
@@ -86,8 +88,8 @@ def _number_type(field: Any, point_step: int) -> str:
     return kind
 
 
-def _points(msg: Any, data: NDArray[np.uint8], point: np.dtype[Any]) -> NDArray[Any]:
-    """View the data as (height, width) points."""
+def _rows(msg: Any, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """View the data as (height, width * point_step) bytes."""
     row = msg.width * msg.point_step
     # Some drivers leave row_step 0 or wrong; data without padding can be read all the same.
     step = row if data.size == row * msg.height else msg.row_step
@@ -99,7 +101,7 @@ def _points(msg: Any, data: NDArray[np.uint8], point: np.dtype[Any]) -> NDArray[
             got=f"{data.size} bytes",
             remedy="the message is truncated or its sizes are wrong: check the LiDAR driver",
         )
-    return data.reshape(msg.height, step)[:, :row].view(point)
+    return data.reshape(msg.height, step)[:, :row]
 
 
 def painted_cloud_fields(

@@ -19,6 +19,8 @@ IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 PERCENTILE_SAMPLES = 16384
 """About this many pixels decide the percentiles of a thermal image."""
+ASPECT_TOLERANCE = 0.05
+"""Largest difference between the aspects of the thermal and the camera image, as a share."""
 
 Prepare = Callable[[Frame, tuple[int, int], Config], NDArray[np.float32] | None]
 """(frame, (h, w), config) -> (3, h, w), or None where the frame has nothing of that sensor."""
@@ -58,7 +60,8 @@ def thermal(frame: Frame, size: tuple[int, int], config: Config) -> NDArray[np.f
     Values that are not finite become the lower end; a constant image becomes 0.
 
     Raises:
-        InputError: not an (H, W) uint8, uint16 or float image, nothing finite in it, or a registration not built yet.
+        InputError: not an (H, W) uint8, uint16 or float image, another aspect than the camera's, nothing finite in it,
+            wholly outside the fixed range, a range that float32 cannot hold, or a registration not built yet.
     """
     image = frame.thermal
     if image is None:
@@ -77,6 +80,7 @@ def thermal(frame: Frame, size: tuple[int, int], config: Config) -> NDArray[np.f
             got=f"{image.shape} {image.dtype}",
             remedy="publish mono8, mono16, 16UC1 or 32FC1",
         )
+    _require_aspect(image.shape, frame.size)
     counts = image if image.dtype in (np.uint8, np.uint16) else image.astype(np.float32)
     low, high = _thermal_range(counts, config.thermal)
     if counts.dtype == np.float32:
@@ -86,9 +90,20 @@ def thermal(frame: Frame, size: tuple[int, int], config: Config) -> NDArray[np.f
     return np.repeat(scaled[None].astype(np.float32), 3, axis=0)
 
 
+def _require_aspect(shape: tuple[int, ...], camera_size: tuple[int, int]) -> None:
+    """Refuse an image that cannot show the camera's view: resizing would stretch it."""
+    ratio = (shape[1] / shape[0]) / (camera_size[1] / camera_size[0])
+    if abs(ratio - 1) > ASPECT_TOLERANCE:
+        raise InputError(
+            "thermal image",
+            expected=f"the aspect of the camera image ({camera_size[1]}x{camera_size[0]})",
+            got=f"{shape[1]}x{shape[0]}",
+            remedy="warp or crop it to the camera's view first",
+        )
+
+
 def _thermal_range(counts: NDArray[np.generic], config: ThermalConfig) -> tuple[float, float]:
-    if config.normalization == "fixed":
-        return config.fixed_low, config.fixed_high
+    """Return the counts that become 0 and 1."""
     step = max(1, int((counts.size / PERCENTILE_SAMPLES) ** 0.5)) if config.normalization == "percentile" else 1
     sample = counts[::step, ::step]
     values = sample[np.isfinite(sample)] if counts.dtype.kind == "f" else sample.ravel()
@@ -96,10 +111,31 @@ def _thermal_range(counts: NDArray[np.generic], config: ThermalConfig) -> tuple[
         raise InputError(
             "thermal image", expected="some finite values", got="none", remedy="check the thermal camera and its driver"
         )
-    if config.normalization == "minmax":
-        return float(values.min()), float(values.max())
-    low, high = np.percentile(values, [config.percentile_low, config.percentile_high])
-    return float(low), float(high)
+    if config.normalization == "percentile":
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            low, high = map(float, np.percentile(values, [config.percentile_low, config.percentile_high]))
+    else:
+        low, high = float(values.min()), float(values.max())
+    if not high - low <= float(np.finfo(np.float32).max):  # NaN too
+        raise InputError(
+            "thermal image",
+            expected="counts or temperatures",
+            got=f"values from {values.min():g} to {values.max():g}",
+            remedy="check the thermal camera and its driver",
+        )
+    return (low, high) if config.normalization != "fixed" else _fixed_range(low, high, config)
+
+
+def _fixed_range(lowest: float, highest: float, config: ThermalConfig) -> tuple[float, float]:
+    """Return the range that the settings fix, after a look whether anything of the image lies in it."""
+    if highest < config.fixed_low or lowest > config.fixed_high:
+        raise InputError(
+            "thermal image",
+            expected=f"values in thermal.fixed_low..fixed_high ({config.fixed_low:g} to {config.fixed_high:g})",
+            got=f"{lowest:g} to {highest:g}",
+            remedy="set the range in the camera's own units, or thermal.normalization: percentile",
+        )
+    return config.fixed_low, config.fixed_high
 
 
 def lidar(frame: Frame, size: tuple[int, int], config: Config) -> NDArray[np.float32] | None:

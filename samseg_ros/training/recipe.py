@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from samseg_ros.errors import SamsegError
+from samseg_ros.resources import config_dir
 
 
 class Phase(BaseModel):
@@ -70,6 +71,9 @@ def load_recipe(path: str | Path) -> Recipe:
     try:
         tree = yaml.safe_load(Path(path).read_text())
         return Recipe.model_validate(tree)
+    except FileNotFoundError:
+        shipped = ", ".join(sorted(p.stem for p in (config_dir() / "training").glob("*.yaml")))
+        raise SamsegError(f"no recipe {path}; shipped ones: {shipped}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SamsegError(f"recipe {path} cannot be read: {error}") from None
     except ValidationError as error:

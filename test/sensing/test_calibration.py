@@ -197,3 +197,10 @@ def test_an_extrinsic_cannot_be_changed() -> None:
     extrinsic = Extrinsic(target="a", source="b", translation=(0, 0, 0), rotation_xyzw=(0, 0, 0, 1))
     with pytest.raises(ValueError, match="frozen"):
         extrinsic.source = "c"  # type: ignore[misc]
+
+
+def test_a_file_without_any_transform_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text("transforms: []\n")
+    with pytest.raises(SamsegError, match=r"empty\.yaml: transforms: expected at least one transform, got none"):
+        load_calibration(path)

@@ -148,3 +148,17 @@ def test_a_camera_info_of_another_size_is_refused_and_told() -> None:
         "camera_info: expected the image's size 1280x720, got 1200x360; "
         "publish the camera_info of this very image (after any resizing or cropping)"
     )
+
+
+@pytest.mark.parametrize("model", ["plumb_bob", "equidistant"])
+@pytest.mark.parametrize("value", [1e308, -1e6, np.nan, np.inf])
+def test_coefficients_that_no_lens_has_are_refused(model: str, value: float) -> None:
+    with pytest.raises(InputError, match=r"distortion: expected coefficients below 1e\+06, got \[0.1, 0.0, 0.0, "):
+        project_points(camera(model, [0.1, 0, 0, value]), np.ones((1, 3)))
+
+
+def test_a_coefficient_next_to_nothing_changes_nothing() -> None:
+    lens = [-0.3, 0.1, 0, 0]
+    xyz = np.array([[0.5, 0.25, 2.0], [30.0, 0, 1.0]])
+    expected = project_points(camera("plumb_bob", [*lens, 0]), xyz)
+    np.testing.assert_array_equal(project_points(camera("plumb_bob", [*lens, 1e-310]), xyz), expected)

@@ -136,6 +136,8 @@ def test_points_without_any_field_are_refused() -> None:
         {"height": 0},
         {"row_step": 97, "data": array.array("B", bytes(95))},
         {"point_step": 17},
+        {"point_step": 2**31},
+        {"point_step": 2**32 - 1, "height": 0, "width": 0},
     ],
 )
 def test_data_that_does_not_fit_the_sizes_is_refused(changes: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ def image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
 
 def heat(array: NDArray[np.generic], config: ThermalConfig, size: tuple[int, int] | None = None) -> NDArray[np.float32]:
     """The first channel of a thermal image, prepared."""
-    frame = Frame(image(8, 8), thermal=array)
+    frame = Frame(image(*array.shape), thermal=array)
     prepared = thermal(frame, size or array.shape, CONFIG.model_copy(update={"thermal": config}))
     assert prepared is not None
     assert prepared.dtype == np.float32
@@ -177,6 +177,33 @@ def test_registration_by_calibration_is_refused_as_not_built() -> None:
     config = Config(projection=ProjectionConfig(thermal="calibrated"))
     with pytest.raises(InputError, match=r"projection.thermal: expected aligned, got calibrated"):
         thermal(Frame(image(8, 8), thermal=np.zeros((8, 8), np.uint8)), SIZE, config)
+
+
+def test_a_thermal_image_of_another_aspect_is_refused_and_not_stretched() -> None:
+    camera = image(48, 64)
+    for shape in [(24, 32), (50, 64), (48, 67)]:  # the same, 4 % and 4.7 % off
+        assert thermal(Frame(camera, thermal=np.zeros(shape, np.uint16)), SIZE, CONFIG) is not None
+    for height, width in [(51, 64), (48, 68), (64, 48)]:  # 5.9 %, 6.3 % and far off
+        with pytest.raises(
+            InputError, match=rf"expected the aspect of the camera image \(64x48\), got {width}x{height}"
+        ):
+            thermal(Frame(camera, thermal=np.zeros((height, width), np.uint16)), SIZE, CONFIG)
+
+
+@pytest.mark.parametrize("kind", ["percentile", "minmax", "fixed"])
+def test_values_whose_range_no_float32_holds_are_refused(kind: str) -> None:
+    values = np.tile(np.array([-3e38, 3e38], np.float32), (64, 48))
+    with pytest.raises(InputError, match=r"thermal image: expected counts or temperatures, got .* -3e\+38 to 3e\+38"):
+        heat(values, ThermalConfig(normalization=kind))
+
+
+def test_an_image_wholly_outside_the_fixed_range_is_refused_and_one_that_touches_it_is_not() -> None:
+    fixed = ThermalConfig(normalization="fixed", fixed_low=100, fixed_high=200)
+    for low, high in [(0, 99), (201, 255)]:
+        with pytest.raises(InputError, match=rf"fixed_high \(100 to 200\), got {low} to {high};"):
+            heat(np.array([[low, high]], np.uint8), fixed)
+    assert heat(np.array([[0, 100]], np.uint8), fixed).tolist() == [[0, 0]]
+    assert heat(np.array([[200, 255]], np.uint8), fixed).tolist() == [[1, 1]]
 
 
 # lidar
