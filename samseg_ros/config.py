@@ -39,7 +39,7 @@ class ModelConfig(_Section):
     )
     device: str = Field("auto", description="torch device; auto: cuda where there is one, else cpu.")
     compile: bool = Field(False, description="torch.compile the network in configure (minutes the first time).")
-    threads: int = Field(0, ge=0, le=256, description="CPU threads of the network; 0: all cores.")
+    threads: int = Field(0, ge=0, le=256, description="CPU threads of the network; 0: half the cores.")
 
 
 class LabelsConfig(_Section):

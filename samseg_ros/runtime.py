@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ class Runner:
     """
 
     def __init__(self, network: nn.Module, config: ModelConfig) -> None:
-        if config.threads:
-            torch.set_num_threads(config.threads)
+        # The other half is for callbacks, drivers and players: a thread that waits for a taken core stalls the frame.
+        torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // 2))
         self.device = choose_device(config.device)
         self.dtype = choose_dtype(config.precision, self.device)
         self.modalities: tuple[str, ...] = tuple(network.modalities)  # type: ignore[arg-type]
