@@ -106,6 +106,9 @@ class Frame:
     """Needed only to project the LiDAR."""
     camera_from_lidar: NDArray[np.float64] | None = None
     """(4, 4) maps LiDAR points into the camera's optical frame, metres."""
+    images: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    """Modality to a picture (H, W, 3) that came ready-made, aligned to the camera image, as datasets deliver LiDAR,
+    depth (HHA) and events: uint8 (the network sees it / 255) or float32 (it sees it as it is)."""
 
     @property
     def size(self) -> tuple[int, int]:

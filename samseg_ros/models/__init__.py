@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -26,8 +26,10 @@ class ModelEntry:
 
     about: str
     presets: tuple[str, ...]
-    build: Callable[[str, Sequence[str], int], nn.Module]
-    """(preset, modalities, classes) to a network with fresh weights."""
+    build: Callable[[str, Sequence[str], int, Mapping[str, str]], nn.Module]
+    """(preset, modalities, classes, options) to a network with fresh weights; every option is there."""
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What may be chosen beside the preset (the papers' ablations): name to values, the default first."""
 
     def __str__(self) -> str:
         return f"{self.about} Presets: {', '.join(self.presets)}."
@@ -37,7 +39,9 @@ MODELS: dict[str, ModelEntry] = {
     "mm_sam_adapter": ModelEntry(
         "SAM encoder with a multimodal adapter (camera + thermal + LiDAR, any of the two may be missing).",
         tuple(mm_sam_adapter.PRESETS),
-        lambda preset, modalities, classes: mm_sam_adapter.build(mm_sam_adapter.PRESETS[preset], modalities, classes),
+        lambda preset, modalities, classes, options: mm_sam_adapter.build(
+            mm_sam_adapter.PRESETS[preset], modalities, classes
+        ),
     ),
 }
 
@@ -49,6 +53,7 @@ class ModelSpec(BaseModel):
 
     name: str = Field(description="Row of MODELS.")
     preset: str = Field(description="Preset of that model.")
+    options: dict[str, str] = Field(default_factory=dict, description="What differs from the model's defaults.")
     labels: str = Field(description="Label set: a shipped name or a CSV.")
     modalities: tuple[str, ...] = Field(min_length=1, description="rgb first, then the auxiliaries.")
     input_pixels: int = Field(ge=64 * 64, description="Height times width that the network saw in training.")
@@ -69,11 +74,16 @@ class LoadedModel:
     spec: ModelSpec
 
 
-def build_network(name: str, preset: str, modalities: Sequence[str], classes: int) -> nn.Module:
+def build_network(
+    name: str, preset: str, modalities: Sequence[str], classes: int, options: Mapping[str, str] | None = None
+) -> nn.Module:
     """Build a network with fresh weights.
 
+    Args:
+        options: what differs from the model's defaults, see `ModelEntry.options`.
+
     Raises:
-        SamsegError: no such model or preset (with the nearest name), or modalities that do not start with rgb.
+        SamsegError: no such model, preset or option (with the nearest name), or modalities that do not start with rgb.
     """
     entry = MODELS.get(name)
     if entry is None:
@@ -82,7 +92,18 @@ def build_network(name: str, preset: str, modalities: Sequence[str], classes: in
         raise SamsegError(f"{name}: no preset {preset!r}; {nearest(preset, entry.presets)}")
     if tuple(modalities[:1]) != ("rgb",) or len(set(modalities)) != len(modalities):
         raise SamsegError(f"{name}: expected modalities that start with rgb, each once, got {list(modalities)}")
-    return entry.build(preset, modalities, classes)
+    return entry.build(preset, modalities, classes, _all_options(name, entry, options or {}))
+
+
+def _all_options(name: str, entry: ModelEntry, chosen: Mapping[str, str]) -> dict[str, str]:
+    """Return every option of a model with the value chosen, or its default."""
+    for option, value in chosen.items():
+        if option not in entry.options:
+            known = f"; {nearest(option, entry.options)}" if entry.options else ": it has none"
+            raise SamsegError(f"{name}: no option {option!r}{known}")
+        if value not in entry.options[option]:
+            raise SamsegError(f"{name}: option {option}: expected {' | '.join(entry.options[option])}, got {value!r}")
+    return {option: chosen.get(option, values[0]) for option, values in entry.options.items()}
 
 
 def load_model(config: ModelConfig) -> LoadedModel:
@@ -102,7 +123,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
             f"set model.name and model.config to match"
         )
     labels = load_labels(_beside(spec_path, spec.labels))
-    network = build_network(spec.name, spec.preset, spec.modalities, len(labels))
+    network = build_network(spec.name, spec.preset, spec.modalities, len(labels), spec.options)
     if weights is None:
         load_weights(spec_path.parent / spec.weights, network, spec.sha256)
     else:

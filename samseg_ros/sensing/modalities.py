@@ -90,12 +90,12 @@ def thermal(frame: Frame, size: tuple[int, int], config: Config) -> NDArray[np.f
     return np.repeat(scaled[None].astype(np.float32), 3, axis=0)
 
 
-def _require_aspect(shape: tuple[int, ...], camera_size: tuple[int, int]) -> None:
+def _require_aspect(shape: tuple[int, ...], camera_size: tuple[int, int], name: str = "thermal") -> None:
     """Refuse an image that cannot show the camera's view: resizing would stretch it."""
     ratio = (shape[1] / shape[0]) / (camera_size[1] / camera_size[0])
     if abs(ratio - 1) > ASPECT_TOLERANCE:
         raise InputError(
-            "thermal image",
+            f"{name} image",
             expected=f"the aspect of the camera image ({camera_size[1]}x{camera_size[0]})",
             got=f"{shape[1]}x{shape[0]}",
             remedy="warp or crop it to the camera's view first",
@@ -141,11 +141,13 @@ def _fixed_range(lowest: float, highest: float, config: ThermalConfig) -> tuple[
 def lidar(frame: Frame, size: tuple[int, int], config: Config) -> NDArray[np.float32] | None:
     """Return the LiDAR image made at network size (see `samseg_ros.sensing.projection.LidarImage`).
 
-    An empty cloud is nothing seen: None.
+    A picture that came ready-made goes before the cloud. An empty cloud is nothing seen: None.
 
     Raises:
-        InputError: as `project_frame`, or no point of the cloud is finite and in view.
+        InputError: as `project_frame` and `ready_made`, or no point of the cloud is finite and in view.
     """
+    if "lidar" in frame.images:
+        return ready_made("lidar", frame, size)
     points = frame.points
     if points is None or len(points.xyz) == 0:
         return None
@@ -161,7 +163,39 @@ def lidar(frame: Frame, size: tuple[int, int], config: Config) -> NDArray[np.flo
     return image.channels
 
 
-MODALITIES: Mapping[str, Prepare] = {"rgb": rgb, "thermal": thermal, "lidar": lidar}
+def ready_made(name: str, frame: Frame, size: tuple[int, int]) -> NDArray[np.float32] | None:
+    """Return the picture of a modality that the frame came with, resized: uint8 / 255, float32 as it is.
+
+    Raises:
+        InputError: not (H, W, 3) uint8 or float32, or of another aspect than the camera's.
+    """
+    image = frame.images.get(name)
+    if image is None:
+        return None
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.float32) or image.size == 0:
+        raise InputError(
+            f"{name} image",
+            expected="(H, W, 3) uint8 or float32",
+            got=f"{image.shape} {image.dtype}",
+            remedy="check the dataset's reader",
+        )
+    _require_aspect(image.shape, frame.size, name)
+    gain = np.float32(1 / 255) if image.dtype == np.uint8 else np.float32(1)
+    planes: NDArray[np.float32] = np.ascontiguousarray(_resize(image, size).transpose(2, 0, 1), np.float32) * gain
+    return planes
+
+
+def depth(frame: Frame, size: tuple[int, int], config: Config) -> NDArray[np.float32] | None:
+    """Return the depth picture (HHA: disparity, height, angle), see `ready_made`."""
+    return ready_made("depth", frame, size)
+
+
+def event(frame: Frame, size: tuple[int, int], config: Config) -> NDArray[np.float32] | None:
+    """Return the picture of an event camera, see `ready_made`."""
+    return ready_made("event", frame, size)
+
+
+MODALITIES: Mapping[str, Prepare] = {"rgb": rgb, "thermal": thermal, "lidar": lidar, "depth": depth, "event": event}
 """Every modality that a model may ask for."""
 
 

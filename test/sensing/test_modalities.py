@@ -33,7 +33,7 @@ def heat(array: NDArray[np.generic], config: ThermalConfig, size: tuple[int, int
 
 
 def test_there_is_a_row_for_each_modality_of_the_default_model() -> None:
-    assert list(MODALITIES) == ["rgb", "thermal", "lidar"]
+    assert list(MODALITIES) == ["rgb", "thermal", "lidar", "depth", "event"]
 
 
 # rgb
@@ -247,3 +247,28 @@ def test_a_cloud_that_the_extrinsics_put_out_of_view_is_refused() -> None:
 def test_a_cloud_without_camera_info_is_refused() -> None:
     with pytest.raises(InputError, match="no camera_info"):
         lidar(replace(FRAME, camera=None), SIZE, CONFIG)
+
+
+def ready_made_frame(image, name="depth"):
+    return Frame(np.zeros((4, 6, 3), np.uint8), images={name: image})
+
+
+@pytest.mark.parametrize("name", ["lidar", "depth", "event"])
+def test_a_ready_made_picture_of_bytes_becomes_shares_of_255_and_one_of_floats_stays(name):
+    levels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    as_bytes = MODALITIES[name](ready_made_frame(levels, name), (4, 6), Config())
+    as_floats = MODALITIES[name](ready_made_frame(levels.astype(np.float32), name), (4, 6), Config())
+    np.testing.assert_allclose(as_bytes, levels.transpose(2, 0, 1) / 255, atol=1e-6)
+    np.testing.assert_array_equal(as_floats, levels.transpose(2, 0, 1))
+
+
+def test_a_frame_without_a_depth_picture_has_none():
+    assert MODALITIES["depth"](Frame(np.zeros((4, 6, 3), np.uint8)), (4, 6), Config()) is None
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 6), np.uint8), np.zeros((4, 6, 3), np.int32), np.zeros((9, 6, 3), np.uint8)]
+)
+def test_a_ready_made_picture_of_a_wrong_kind_or_aspect_is_refused(image):
+    with pytest.raises(InputError, match="depth image"):
+        MODALITIES["depth"](ready_made_frame(image), (4, 6), Config())
