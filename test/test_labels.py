@@ -9,7 +9,7 @@ import pytest
 from samseg_ros.errors import SamsegError
 from samseg_ros.labels import load_labels, shipped
 
-CLASSES = {"cityscapes": 19, "mfnet": 9, "fmb": 15, "deliver": 25, "camvid": 11, "world": 12}
+CLASSES = {"cityscapes": 19, "mfnet": 9, "fmb": 14, "deliver": 25, "camvid": 11, "pst900": 5, "world": 12}
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -40,9 +40,14 @@ def test_all_shipped_sets_are_known() -> None:
         ("mfnet", 5, "car_stop", (128, 128, 0)),
         ("mfnet", 8, "bump", (192, 64, 0)),
         # FMB (Liu et al. 2023)
-        ("fmb", 0, "background", (0, 0, 0)),
-        ("fmb", 7, "Sky", (79, 73, 179)),
-        ("fmb", 14, "Pole", (90, 113, 135)),
+        # in the files one more, 0 being nothing
+        ("fmb", 0, "Road", (228, 228, 179)),
+        ("fmb", 6, "Sky", (79, 73, 179)),
+        ("fmb", 13, "Pole", (90, 113, 135)),
+        # PST900 (Shivakumar et al. 2020)
+        ("pst900", 0, "Background", (0, 0, 0)),
+        ("pst900", 1, "Fire-Extinguisher", (255, 0, 0)),
+        ("pst900", 4, "Survivor", (255, 255, 255)),
         # DeLiVER (Zhang et al. 2023)
         ("deliver", 0, "Building", (70, 70, 70)),
         ("deliver", 9, "Cars", (0, 0, 142)),

@@ -1,0 +1,349 @@
+"""Recordings with labels: rosbag2 recordings in a folder a split, ids on a topic or in PNGs named by stamp.
+
+A recording is read in order, but training asks for samples in any. So opening a split walks through each recording
+once, by the very path of a replay (topics, synchroniser, conversions), and copies the messages of the labelled frames,
+as they are, into one temporary file. A sample is then read and decoded from its offsets there, at the same cost in any
+order and from any process. The file is as large as those messages (TMPDIR says where) and goes with the dataset.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import weakref
+from bisect import bisect_right
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
+
+from samseg_ros.config import Config, from_flat
+from samseg_ros.datasets.bag import STORAGE, Bag, Message, open_bag
+from samseg_ros.datasets.bag_frames import Step, bag_calibration, build_frame, steps
+from samseg_ros.datasets.bag_topics import BagTopics, guess_topics
+from samseg_ros.datasets.folders import SHOWN, id_table, read_ids, remap, require
+from samseg_ros.datasets.labelled import Labelled, Sample
+from samseg_ros.errors import InputError, SamsegError, nearest
+from samseg_ros.labels import load_labels
+from samseg_ros.sensing import convert
+from samseg_ros.sensing.calibration import Calibration, load_calibration
+from samseg_ros.sensing.synchronize import MatchedSet
+from samseg_ros.types import UNLABELLED
+
+SPLITS = ("train", "val", "test")
+SETTINGS = "dataset.yaml"
+EXPECTS = """\
+labelled_bag expects a folder with recordings of your own:
+  dataset.yaml                   labels: NAME (a shipped label set, or a CSV beside this file)
+  {train,val,test}/RECORDING     one or more: a rosbag2 folder, an .mcap or a .db3; with ids as mono8 on a topic that
+                                 has the camera's stamps, or else
+  {train,val,test}/RECORDING_labels/STAMP.png    ids by stamp of the camera image, in nanoseconds (RECORDING without
+                                                 its suffix)
+dataset.yaml may also hold
+  topics: {image: /front/image_raw, lidar: ""}   where the guess is wrong; an empty one is switched off; of image,
+                                                 thermal, lidar, camera_info, labels, condition, tf_static
+  calibration: FILE                              extrinsics; else /tf_static of the recording
+  settings: {sync.lidar.noise_window_s: 0.1}     as in a parameter file; sync.* and projection.* are used
+Ids are those of the label set, 255 = ignored."""
+
+_log = logging.getLogger(__name__)
+
+
+Input: TypeAlias = Literal["image", "thermal", "lidar", "camera_info", "labels", "condition", "tf_static"]
+
+
+class BagSettings(BaseModel):
+    """What dataset.yaml holds, see `EXPECTS`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    labels: str
+    topics: dict[Input, str] = {}
+    calibration: str = ""
+    settings: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a message lies in the temporary file."""
+
+    topic: str
+    type: str
+    log_ns: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Drive:
+    """What the frames of one recording share."""
+
+    path: Path
+    calibration: Calibration | None
+    config: Config
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Record:
+    """One labelled frame."""
+
+    drive: Drive
+    stamp_ns: int
+    image: Slot
+    others: Mapping[str, Slot]
+    """By input: thermal, lidar."""
+    camera_info: Slot | None
+    labels: Slot | Path
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledBag:
+    """One split: fulfils `samseg_ros.datasets.labelled.LabelledDataset`. Copies in other processes read the same file.
+
+    A frame lacks a sensor where the synchroniser found nothing of it.
+    """
+
+    labels: str
+    modalities: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    records: tuple[Record, ...]
+    store: Path
+    """The temporary file; removed with the object that `open_labelled_bag` returned."""
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Labelled:
+        """Read one sample.
+
+        Raises:
+            IndexError: no such sample.
+            SamsegError: a message or label file is damaged, its data cannot be used, holds ids outside the label set,
+                or the labels are not of the camera's size.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return _read(self.records[index], self.store, len(load_labels(self.labels)))
+
+
+def open_labelled_bag(folder: Path, split: str) -> LabelledBag:
+    """Open a split: one walk through each of its recordings.
+
+    Raises:
+        SamsegError: dataset.yaml, a recording or labels are missing or cannot be used; a LiDAR lacks its calibration.
+    """
+    require("labelled_bag", folder, (SETTINGS, split), EXPECTS)
+    settings = _load(folder / SETTINGS)
+    labels = str(folder / settings.labels) if settings.labels.endswith(".csv") else settings.labels
+    load_labels(labels)  # a wrong name is told before the long walk
+    descriptor, name = tempfile.mkstemp(prefix="samseg-bag-")
+    store = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            writer = _Writer(file)
+            found = [_index(path, folder, settings, writer) for path in _recordings(folder / split)]
+    except BaseException as error:
+        store.unlink()
+        if isinstance(error, OSError):
+            raise SamsegError(f"{store}: cannot be written ({error}); set TMPDIR to a larger disk") from None
+        raise
+    modalities = tuple(m for m in ("rgb", "thermal", "lidar") if any(m in has for has, _ in found))
+    samples, records = zip(*(pair for _, pairs in found for pair in pairs), strict=True)
+    dataset = LabelledBag(labels, modalities, samples, records, store)
+    weakref.finalize(dataset, _remove, store, os.getpid())
+    return dataset
+
+
+def _remove(store: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a process forked from it holds the same object
+        store.unlink(missing_ok=True)
+
+
+def _load(path: Path) -> BagSettings:
+    try:
+        return BagSettings.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SamsegError(f"{path}: cannot be read as YAML ({error})\n{EXPECTS}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"])) or "the file"
+        hint = f"; {nearest(key, BagSettings.model_fields)}" if problem["type"] == "extra_forbidden" else ""
+        raise SamsegError(f"{path}: {key}: {problem['msg']}{hint}\n{EXPECTS}") from None
+
+
+def _recordings(home: Path) -> list[Path]:
+    """Return the recordings of a split: what stands in its folder, or the folder itself."""
+    if (home / "metadata.yaml").is_file():
+        return [home]
+    inside = sorted(path for path in home.iterdir() if not path.name.startswith((".", "_")))
+    found = [p for p in inside if p.suffix in STORAGE or (p.is_dir() and not p.name.endswith("_labels"))]
+    if not found:
+        raise SamsegError(f"labelled_bag: no recording in {home}\n{EXPECTS}")
+    return found
+
+
+def _index(
+    path: Path, folder: Path, settings: BagSettings, writer: _Writer
+) -> tuple[tuple[str, ...], list[tuple[Sample, Record]]]:
+    """Return the sensors of a recording, and its labelled frames in camera order."""
+    files = _label_files(path)
+    with open_bag(path) as bag:
+        chosen = dict[str, str | None](settings.topics.items())
+        topics = guess_topics(bag, chosen | ({"labels": ""} if files else {}))
+        drive = _drive(bag, topics, folder, settings)
+        slots, conditions = _asides(bag, topics, writer)
+        labels: Mapping[int, Slot | Path] = files or slots
+        if not labels:
+            raise SamsegError(f"{path}: no labels, neither on a topic nor in {_labels_folder(path)}\n{EXPECTS}")
+        pairs: dict[int, tuple[Sample, Record]] = {}
+        for step in steps(bag, replace(topics, labels="", condition=""), drive.config.sync):
+            stamp_ns = step.image.stamp_ns
+            if step.matched is not None and stamp_ns in labels and stamp_ns not in pairs:
+                sample = Sample(f"{path.parent.name}/{path.name}/{stamp_ns}", _at(conditions, step.image.log_ns))
+                pairs[stamp_ns] = sample, _record(drive, step, labels[stamp_ns], writer)
+        if bag.damage:
+            _log.warning(bag.damage)
+    _check_use(path, set(labels) - set(pairs), len(labels), strict=bool(files))
+    return ("rgb", *(name for name in ("thermal", "lidar") if getattr(topics, name))), list(pairs.values())
+
+
+def _drive(bag: Bag, topics: BagTopics, folder: Path, settings: BagSettings) -> Drive:
+    config = from_flat(settings.settings, str(folder / SETTINGS))
+    calibration = load_calibration(folder / settings.calibration) if settings.calibration else None
+    calibration = calibration or bag_calibration(bag, topics)
+    if topics.lidar and (calibration is None or not topics.camera_info):
+        raise InputError(
+            f"{bag.path}: LiDAR {topics.lidar}",
+            expected="what it takes to project it into the camera",
+            got="no camera_info" if calibration else "no extrinsics (/tf_static, or `calibration: FILE`)",
+            remedy=f'add it, or leave the LiDAR out with `topics: {{lidar: ""}}` in {SETTINGS}',
+        )
+    return Drive(bag.path, calibration, config)
+
+
+def _labels_folder(path: Path) -> Path:
+    name = path.stem if path.suffix in STORAGE else path.name
+    return path.with_name(f"{name}_labels")
+
+
+def _label_files(path: Path) -> dict[int, Path]:
+    """Return stamp -> PNG of a recording; empty where it has no folder of them."""
+    found: dict[int, Path] = {}
+    for file in sorted(_labels_folder(path).glob("[!.]*.png")):
+        if not file.stem.isdecimal():
+            raise SamsegError(f"{file}: expected the stamp of a camera image in nanoseconds as its name")
+        found[int(file.stem)] = file
+    return found
+
+
+def _asides(bag: Bag, topics: BagTopics, writer: _Writer) -> tuple[dict[int, Slot], list[tuple[int, str]]]:
+    """Return stamp -> labels, and the conditions with the times at which they were recorded."""
+    labels: dict[int, Slot] = {}
+    conditions: list[tuple[int, str]] = []
+    for message in bag.messages({topics.labels, topics.condition} - {""}):
+        if message.topic == topics.condition:
+            conditions.append((message.log_ns, str(bag.decode(message).data).strip()))
+        else:
+            labels[message.stamp_ns] = writer.keep(message)
+    return labels, conditions
+
+
+def _at(conditions: list[tuple[int, str]], time_ns: int) -> str:
+    """Return the last condition told up to a time; images in front of the first one belong to it too."""
+    place = bisect_right(conditions, time_ns, key=lambda entry: entry[0])
+    return conditions[max(place, 1) - 1][1] if conditions else ""
+
+
+def _check_use(path: Path, unused: Collection[int], count: int, strict: bool) -> None:
+    """Refuse or report labels that belong to no frame: files are chosen, a topic merely starts before the camera."""
+    if not unused:
+        return
+    stamps = ", ".join(map(str, sorted(unused)[:SHOWN]))
+    text = f"{path}: {len(unused)} of {count} labels have the stamp of no usable camera image: {stamps}"
+    if strict or len(unused) == count:
+        raise SamsegError(f"{text}; labels need the very stamps (header, ns) of the images that they belong to")
+    _log.warning(text)
+
+
+def _record(drive: Drive, step: Step, labels: Slot | Path, writer: _Writer) -> Record:
+    others = {} if step.matched is None else {n: writer.keep(m) for n, m in step.matched.others.items()}
+    info = None if step.camera_info is None else writer.keep(step.camera_info)
+    return Record(drive, step.image.stamp_ns, writer.keep(step.image), others, info, labels)
+
+
+class _Writer:
+    """Appends messages to a file; one that serves several frames in a row (a slow LiDAR) is written once."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._end = file, 0
+        self._last: dict[str, tuple[Message, Slot]] = {}
+
+    def keep(self, message: Message) -> Slot:
+        last = self._last.get(message.topic)
+        if last is not None and last[0] is message:
+            return last[1]
+        slot = Slot(message.topic, message.type, message.log_ns, self._end, len(message.raw))
+        self._file.write(message.raw)
+        self._end += slot.size
+        self._last[message.topic] = message, slot
+        return slot
+
+
+def _read(record: Record, store: Path, classes: int) -> Labelled:
+    drive, where = record.drive, f"{record.drive.path}, frame {record.stamp_ns}"
+
+    def refuse(name: str, what: str) -> None:
+        raise SamsegError(f"{name}: {what}")
+
+    try:
+        image, info = _message(store, record.image), record.camera_info
+        others = {name: _message(store, slot) for name, slot in record.others.items()}
+        matched = MatchedSet(record.stamp_ns, image, others, dict.fromkeys(others, 0.0), ())
+        step = Step(image, matched, (), None if info is None else _message(store, info))
+        bag = Bag(drive.path, {}, lambda _: iter(()), _types())  # it only decodes
+        frame = build_frame(bag, step, drive.calibration, drive.config, refuse)
+        ids = _ids(record, store, bag, classes)
+    except SamsegError as error:
+        raise SamsegError(f"{where}: {error}") from None
+    if ids.shape != frame.size:
+        got = f"{ids.shape[1]}x{ids.shape[0]}"
+        size = f"{frame.size[1]}x{frame.size[0]}, as the camera image"
+        raise InputError(f"{where}: labels", expected=size, got=got, remedy="label the image at its own size")
+    return frame, ids
+
+
+def _ids(record: Record, store: Path, bag: Bag, classes: int) -> NDArray[np.uint8]:
+    table = id_table({**{i: i for i in range(classes)}, UNLABELLED: UNLABELLED})
+    if isinstance(record.labels, Path):
+        return remap(read_ids(record.labels), table, record.labels)
+    content = bag.decode(_message(store, record.labels))
+    ids = convert.thermal_image(content)  # any image of one channel
+    if ids.dtype.kind != "u":
+        got = getattr(content, "encoding", str(ids.dtype))
+        raise InputError(record.labels.topic, expected="ids as mono8", got=got, remedy="record them so")
+    return remap(ids, table, Path(record.labels.topic))
+
+
+def _message(store: Path, slot: Slot) -> Message:
+    try:
+        with store.open("rb") as file:
+            file.seek(slot.offset)
+            raw = file.read(slot.size)
+    except OSError as error:
+        raise SamsegError(f"{store}: the copied messages cannot be read ({error}); open the dataset again") from None
+    return Message(slot.topic, slot.type, slot.log_ns, raw)
+
+
+@lru_cache(maxsize=1)
+def _types() -> Typestore:
+    """Definitions of the standard messages, once a process: a recording's own cannot go to other processes."""
+    return get_typestore(Stores.ROS2_JAZZY)
