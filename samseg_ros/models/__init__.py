@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
@@ -13,8 +14,8 @@ from torch import nn
 from samseg_ros.config import ModelConfig
 from samseg_ros.errors import SamsegError, nearest
 from samseg_ros.labels import LabelSet, load_labels
-from samseg_ros.models import mm_sam_adapter
-from samseg_ros.models.weights import load_weights, save_weights
+from samseg_ros.models import ad_sam, fusionsam, mm_sam_adapter
+from samseg_ros.models.weights import Precision, load_weights, save_weights
 from samseg_ros.resources import models_dir
 
 SPEC_FILE = "model.yaml"
@@ -30,6 +31,10 @@ class ModelEntry:
     """(preset, modalities, classes, options) to a network with fresh weights; every option is there."""
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What may be chosen beside the preset (the papers' ablations): name to values, the default first."""
+    paper: str = ""
+    """Where the method is from."""
+    sensors: tuple[str, ...] = ("rgb", "lidar")
+    """What its sizes are told for, where nobody says."""
 
     def __str__(self) -> str:
         return f"{self.about} Presets: {', '.join(self.presets)}."
@@ -40,8 +45,28 @@ MODELS: dict[str, ModelEntry] = {
         "SAM encoder with a multimodal adapter (camera + thermal + LiDAR, any of the two may be missing).",
         tuple(mm_sam_adapter.PRESETS),
         lambda preset, modalities, classes, options: mm_sam_adapter.build(
-            mm_sam_adapter.PRESETS[preset], modalities, classes
+            mm_sam_adapter.PRESETS[preset], modalities, classes, options
         ),
+        options=mm_sam_adapter.OPTIONS,
+        paper="https://arxiv.org/abs/2509.10408",
+    ),
+    "fusionsam": ModelEntry(
+        "Camera and thermal image fused into one picture that SAM segments (the thermal image may be missing).",
+        tuple(fusionsam.PRESETS),
+        lambda preset, modalities, classes, options: fusionsam.build(
+            fusionsam.PRESETS[preset], modalities, classes, options
+        ),
+        options=fusionsam.OPTIONS,
+        paper="https://arxiv.org/abs/2408.13980",
+        sensors=("rgb", "thermal"),
+    ),
+    "ad_sam": ModelEntry(
+        "SAM encoder beside a ResNet, joined by deformable convolutions (camera alone).",
+        tuple(ad_sam.PRESETS),
+        lambda preset, modalities, classes, options: ad_sam.build(ad_sam.PRESETS[preset], modalities, classes, options),
+        options=ad_sam.OPTIONS,
+        paper="https://arxiv.org/abs/2510.27047",
+        sensors=("rgb",),
     ),
 }
 
@@ -85,14 +110,48 @@ def build_network(
     Raises:
         SamsegError: no such model, preset or option (with the nearest name), or modalities that do not start with rgb.
     """
-    entry = MODELS.get(name)
-    if entry is None:
-        raise SamsegError(f"no model {name!r}; {nearest(name, MODELS)}")
+    entry = model_entry(name)
     if preset not in entry.presets:
         raise SamsegError(f"{name}: no preset {preset!r}; {nearest(preset, entry.presets)}")
     if tuple(modalities[:1]) != ("rgb",) or len(set(modalities)) != len(modalities):
         raise SamsegError(f"{name}: expected modalities that start with rgb, each once, got {list(modalities)}")
     return entry.build(preset, modalities, classes, _all_options(name, entry, options or {}))
+
+
+def model_entry(name: str) -> ModelEntry:
+    """Return a row of the table.
+
+    Raises:
+        SamsegError: no such model (with the nearest name).
+    """
+    if name not in MODELS:
+        raise SamsegError(f"no model {name!r}; {nearest(name, MODELS)}")
+    return MODELS[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Numbers of parameters."""
+
+    total: int
+    trained: int
+    """Those that learn."""
+    parts: Mapping[str, int]
+    """Part of the network to its parameters."""
+
+
+def sizes(
+    name: str, preset: str, modalities: Sequence[str], classes: int, options: Mapping[str, str] | None = None
+) -> Sizes:
+    """Count a network's parameters without making them. Raises as `build_network`."""
+    with torch.device("meta"):
+        network = build_network(name, preset, modalities, classes, options)
+    parameters = list(network.parameters())
+    return Sizes(
+        sum(p.numel() for p in parameters),
+        sum(p.numel() for p in parameters if p.requires_grad),
+        {part: sum(p.numel() for p in child.parameters()) for part, child in network.named_children()},
+    )
 
 
 def _all_options(name: str, entry: ModelEntry, chosen: Mapping[str, str]) -> dict[str, str]:
@@ -131,14 +190,14 @@ def load_model(config: ModelConfig) -> LoadedModel:
     return LoadedModel(network.eval(), labels, spec)
 
 
-def save_model(folder: Path, network: nn.Module, spec: ModelSpec) -> ModelSpec:
+def save_model(folder: Path, network: nn.Module, spec: ModelSpec, precision: Precision = "fp16") -> ModelSpec:
     """Write weights and model.yaml into a folder that ``model.checkpoint`` can name; return the spec with its digest.
 
     Raises:
         SamsegError: a weight is not finite or too large for float16.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = spec.model_copy(update={"sha256": save_weights(folder / spec.weights, network)})
+    written = spec.model_copy(update={"sha256": save_weights(folder / spec.weights, network, precision)})
     tree = written.model_dump(mode="json")
     (folder / SPEC_FILE).write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110))
     return written
@@ -164,10 +223,14 @@ def read_spec(path: Path) -> ModelSpec:
 
 def _locate(config: ModelConfig) -> tuple[Path, Path | None]:
     """Return the model.yaml, and the weights where they are not the ones that it names."""
-    if config.name not in MODELS:
-        raise SamsegError(f"no model {config.name!r}; {nearest(config.name, MODELS)}")
+    model_entry(config.name)
     shipped = models_dir() / config.name / SPEC_FILE
     if not config.checkpoint:
+        if not shipped.is_file():
+            raise SamsegError(
+                f"no weights of {config.name} are shipped; train some (samseg train, docs/training.md) or import them "
+                "(samseg weights import), and name their folder in model.checkpoint"
+            )
         return shipped, None
     checkpoint = Path(config.checkpoint).expanduser()
     if checkpoint.is_dir():

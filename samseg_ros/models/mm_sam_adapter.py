@@ -1,25 +1,29 @@
 """MM SAM-adapter: camera image plus any of the X modalities, semantic segmentation.
 
-Source: *Multimodal SAM-adapter for Semantic Segmentation* (arXiv 2509.10408). ``PRESETS`` holds every size in one
-table. Beyond the paper: more than two modalities, any of them missing, per sample (see ``ModalityGate``).
+Source: *Multimodal SAM-adapter for Semantic Segmentation* (arXiv 2509.10408). ``PRESETS`` holds every size and
+``OPTIONS`` the paper's ablations, each in one table. Beyond the paper: more than two modalities, any of them missing,
+per sample (see ``ModalityGate``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samseg_ros.errors import InputError
+from samseg_ros.errors import InputError, SamsegError
 from samseg_ros.networks.adapter import Extractor, Injector, Interaction
+from samseg_ros.networks.adapter_prior import RGB, STRIDES, AuxiliaryPrior, Fusion, MultimodalPrior
 from samseg_ros.networks.convnext_stem import ConvNextStem, StemShape
-from samseg_ros.networks.mm_adapter_backbone import RGB, STRIDE, MmAdapterBackbone, MultimodalPrior
+from samseg_ros.networks.mm_adapter_backbone import STRIDE, MmAdapterBackbone
 from samseg_ros.networks.modality_gate import ModalityGate
+from samseg_ros.networks.plain_fusion import Addition, Concatenation
 from samseg_ros.networks.road_fusion import FusionShape, RoadFusion
 from samseg_ros.networks.sam_encoder import SamEncoder
+from samseg_ros.networks.sam_pyramid import SamPyramid
 from samseg_ros.networks.segformer_head import SegformerHead
 
 
@@ -88,19 +92,37 @@ PRESETS: dict[str, Preset] = {
         head_width=64,
         dropout=0.0,
     ),
+    "vit_b": Preset(vit_dim=768, vit_depth=12, vit_heads=12, global_blocks=(2, 5, 8, 11)),
+    "vit_l": Preset(vit_dim=1024, vit_depth=24, vit_heads=16, global_blocks=(5, 11, 17, 23)),  # the published one
+    "vit_h": Preset(vit_dim=1280, vit_depth=32, vit_heads=16, global_blocks=(7, 15, 23, 31)),
 }
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    # How RGB and X meet at each level (Table 11): Road-Fusion, their sum, or both side by side.
+    "fusion": ("road_fusion", "add", "concat"),
+    # What the adapter sees (Table 9): RGB and X, X alone, or there is no adapter and RGB goes through SAM only.
+    "adapter": ("rgb_x", "x_only", "none"),
+    # The stems (Table 10): the preset's, or ConvNeXt-B for ConvNeXt-S, which brings the auxiliary branch near SAM's
+    # number of parameters. [R] At any preset: 4/3 as wide. compact's auxiliary branch is larger than its SAM already.
+    "branches": ("asymmetric", "symmetric"),
+    # Whether SAM's weights learn (Table 13).
+    "encoder": ("trained", "frozen"),
+}
+"""The paper's ablations; the first value of each is its full model."""
 
 
 class MmSamAdapter(nn.Module):
     """Modalities in, logits out, at any size from 64 x 64.
 
     Args:
-        backbone: SAM encoder with its adapter.
+        backbone: SAM encoder with its adapter, or alone.
         head: makes logits at 1/4.
         modalities: "rgb" first, then the X modalities.
     """
 
-    def __init__(self, backbone: MmAdapterBackbone, head: SegformerHead, modalities: Sequence[str]) -> None:
+    def __init__(
+        self, backbone: MmAdapterBackbone | SamPyramid, head: SegformerHead, modalities: Sequence[str]
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.decode_head = head
@@ -155,37 +177,94 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def build(preset: Preset, modalities: Sequence[str], classes: int) -> MmSamAdapter:
+def build(
+    preset: Preset, modalities: Sequence[str], classes: int, options: Mapping[str, str] | None = None
+) -> MmSamAdapter:
     """Build the network of one preset with fresh weights.
 
     Args:
         preset: the size.
         modalities: "rgb" first, then the X modalities (one as in the paper, more through ``ModalityGate``, or none).
         classes: number of classes K.
+        options: what differs from the first values of `OPTIONS`.
+
+    Raises:
+        SamsegError: options that contradict each other or the modalities.
     """
-    encoder = SamEncoder(
-        preset.vit_dim, preset.vit_depth, preset.vit_heads, preset.global_blocks, preset.window, preset.table
-    )
-    interactions = [_interaction(preset, i == preset.interactions - 1) for i in range(preset.interactions)]
-    backbone = MmAdapterBackbone(encoder, _prior(preset, modalities[1:]), interactions, preset.widths)
+    chosen = {**{name: values[0] for name, values in OPTIONS.items()}, **(options or {})}
+    _check_options(chosen, modalities)
+    if chosen["branches"] == "symmetric":
+        preset = replace(preset, rgb_stem=_widened(preset.rgb_stem), x_stem=_widened(preset.x_stem))
+    backbone = _backbone(preset, modalities[1:], chosen)
+    if chosen["encoder"] == "frozen":
+        backbone.encoder.requires_grad_(False)
     head = SegformerHead(preset.widths, preset.head_width, classes, preset.dropout)
     return MmSamAdapter(backbone, head, modalities)
 
 
-def _prior(preset: Preset, names: Sequence[str]) -> MultimodalPrior:
+def _check_options(options: Mapping[str, str], modalities: Sequence[str]) -> None:
+    """Refuse what would be ignored: a choice about a part that the network does not have."""
+    adapter = options["adapter"]
+    if adapter == "none" and len(modalities) > 1:
+        raise SamsegError(f"adapter none sees the camera alone: expected modalities [rgb], got {list(modalities)}")
+    if adapter == "x_only" and len(modalities) == 1:
+        raise SamsegError("adapter x_only: expected an X modality beside rgb (thermal, lidar, ...), got rgb alone")
+    absent = {"rgb_x": (), "x_only": ("fusion",), "none": ("fusion", "branches")}[adapter]
+    for name in absent:
+        if options[name] != OPTIONS[name][0]:
+            raise SamsegError(f"adapter {adapter} has no {name}: leave option {name} away, got {options[name]!r}")
+
+
+def _widened(stem: StemShape) -> StemShape:
+    """Widen by 4/3, to multiples of 16 for Road-Fusion's groups: ConvNeXt-S becomes ConvNeXt-B."""
+    first, second, third, fourth = (16 * round(c / 12) for c in stem.channels)
+    return replace(stem, channels=(first, second, third, fourth))
+
+
+def _backbone(preset: Preset, names: Sequence[str], options: Mapping[str, str]) -> MmAdapterBackbone | SamPyramid:
+    encoder = SamEncoder(
+        preset.vit_dim, preset.vit_depth, preset.vit_heads, preset.global_blocks, preset.window, preset.table
+    )
+    if options["adapter"] == "none":
+        return SamPyramid(encoder, preset.interactions, preset.widths)
+    interactions = [_interaction(preset, i == preset.interactions - 1) for i in range(preset.interactions)]
+    prior = _x_prior(preset, names) if options["adapter"] == "x_only" else _prior(preset, names, options["fusion"])
+    return MmAdapterBackbone(encoder, prior, interactions, preset.widths)
+
+
+def _prior(preset: Preset, names: Sequence[str], fusion: str) -> MultimodalPrior:
     channels = preset.rgb_stem.channels
-    grids = [(preset.training_size[0] // s, preset.training_size[1] // s) for s in (4, 8, 16, 32)]
     return MultimodalPrior(
         rgb_stem=ConvNextStem(preset.rgb_stem),
         x_stems={name: ConvNextStem(preset.x_stem) for name in names},
         gates=[ModalityGate(names, c) for c in channels],
-        fusions=[
-            RoadFusion(c, grid, preset.fusion, stride)
-            for c, grid, stride in zip(channels, grids, preset.fusion_strides, strict=True)
-        ],
+        fusions=[_FUSIONS[fusion](preset, level) for level in range(len(channels))],
+        widths=preset.widths,
+    )
+
+
+def _x_prior(preset: Preset, names: Sequence[str]) -> AuxiliaryPrior:
+    channels = preset.x_stem.channels
+    return AuxiliaryPrior(
+        x_stems={name: ConvNextStem(preset.x_stem) for name in names},
+        gates=[ModalityGate(names, c) for c in channels],
         channels=channels,
         widths=preset.widths,
     )
+
+
+def _road_fusion(preset: Preset, level: int) -> RoadFusion:
+    height, width = preset.training_size
+    grid = (height // STRIDES[level], width // STRIDES[level])
+    return RoadFusion(preset.rgb_stem.channels[level], grid, preset.fusion, preset.fusion_strides[level])
+
+
+_FUSIONS: dict[str, Callable[[Preset, int], Fusion]] = {
+    "road_fusion": _road_fusion,
+    "add": lambda preset, level: Addition(preset.rgb_stem.channels[level]),
+    "concat": lambda preset, level: Concatenation(preset.rgb_stem.channels[level]),
+}
+"""(preset, level) to the fusion of that level."""
 
 
 def _interaction(preset: Preset, last: bool) -> Interaction:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from samseg_ros.errors import SamsegError
 
 SHOWN_KEYS = 5
+Precision = Literal["fp16", "fp32"]
 
 
 def sha256(path: Path) -> str:
@@ -25,18 +28,30 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def save_weights(path: Path, network: nn.Module) -> str:
-    """Write a network's weights as float16 (batch-norm statistics stay float32) and return the file's sha256.
-
-    Written beside and renamed, so that a reader never sees half a file.
+def save_weights(path: Path, network: nn.Module, precision: Precision = "fp16") -> str:
+    """Write a network's weights (batch-norm statistics stay float32) and return the file's sha256.
 
     Raises:
         SamsegError: a weight is not finite or too large for float16.
     """
-    buffers = {name for name, _ in network.named_buffers()}
-    tensors = {name: _stored(name, value, name in buffers) for name, value in network.state_dict().items()}
+    exact = {name for name, _ in network.named_buffers()}
+    state = network.state_dict()
+    return write_tensors(path, {k: stored(k, v, precision == "fp32" or k in exact) for k, v in state.items()})
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], facts: Mapping[str, str] | None = None) -> str:
+    """Write a safetensors file and return its sha256.
+
+    Written beside and renamed, so that a reader never sees half a file.
+
+    Args:
+        facts: metadata.
+    """
     part = path.with_suffix(".part")
-    save_file(tensors, part)
+    save_file(tensors, part, metadata={"format": "pt", **(facts or {})})
+    mask = os.umask(0)
+    os.umask(mask)
+    part.chmod(0o666 & ~mask)  # the library makes files that their owner alone can read
     part.replace(path)
     return sha256(path)
 
@@ -66,14 +81,18 @@ def load_weights(path: Path, network: nn.Module, digest: str = "") -> None:
     network.load_state_dict(tensors)
 
 
-def _stored(name: str, value: Tensor, is_buffer: bool) -> Tensor:
+def stored(name: str, value: Tensor, exact: bool) -> Tensor:
+    """Return a weight as it is written: float32 where ``exact``, else float16; integers as they are.
+
+    Raises:
+        SamsegError: it is not finite, or too large for float16.
+    """
     value = value.detach().cpu().contiguous()
-    stored = value if is_buffer or not value.is_floating_point() else value.half()
-    if not torch.isfinite(stored).all():
-        raise SamsegError(
-            f"{name}: expected finite weights within float16, got {value.abs().max():.3g}; training diverged"
-        )
-    return stored
+    written = value if not value.is_floating_point() else value.float() if exact else value.half()
+    if not torch.isfinite(written).all():
+        limit = "" if exact else " within float16"
+        raise SamsegError(f"{name}: expected finite weights{limit}, got {value.abs().max():.3g}; training diverged")
+    return written
 
 
 def _refuse_misfits(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

@@ -210,7 +210,7 @@ class CoordinateAttention(nn.Module):
 
 
 class RoadFusion(nn.Module):
-    """One level: RGB (B, C, H, W) and X (B, C, H, W) to (B, 2C, H, W).
+    """One level: RGB (B, C, H, W) and X (B, C, H, W) to (B, 2C, H, W); ``out_channels`` = 2C.
 
     Args:
         channels: C, a multiple of 16.
@@ -222,6 +222,7 @@ class RoadFusion(nn.Module):
     def __init__(self, channels: int, grid: tuple[int, int], shape: FusionShape, stride: int = 1) -> None:
         super().__init__()
         self.stride = stride
+        self.out_channels = 2 * channels
         self.global_rgb = GlobalFeatures(channels, shape)
         self.global_x = GlobalFeatures(channels, shape)
         self.local_rgb = LocalFeatures(channels, shape.scale)

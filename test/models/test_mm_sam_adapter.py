@@ -90,6 +90,48 @@ def test_the_compact_preset_stays_below_its_parameter_budget(net: MmSamAdapter) 
     assert 5_000_000 < sum(p.numel() for p in net.parameters()) <= 5_800_000
 
 
+def test_the_published_preset_has_the_published_number_of_parameters() -> None:
+    with torch.device("meta"):
+        net = build(PRESETS["vit_l"], ("rgb", "lidar"), 25)
+
+    def millions(*modules: torch.nn.Module) -> float:
+        return sum(p.numel() for module in modules for p in module.parameters()) / 1e6
+
+    backbone, prior = net.backbone, net.backbone.prior
+    assert round(millions(backbone), 2) == 455.89 and round(millions(net.decode_head), 1) == 3.2
+    parts = {
+        "vit": millions(backbone.encoder),
+        "convnexts": millions(prior.rgb_stem, prior.x_stems),
+        "fusion": millions(prior.fusions),
+        "interactions": millions(backbone.interactions),
+        "up": millions(backbone.up),
+        "1x1s": millions(prior.projections),
+    }
+    assert {name: round(value, 1) for name, value in parts.items()} == {
+        "vit": 307.4,
+        "convnexts": 98.9,
+        "fusion": 25.1,
+        "interactions": 17.3,
+        "up": 4.2,
+        "1x1s": 3.0,
+    }
+    # All that the authors' checkpoint holds; the vectors that stand for an absent X, one a stem channel, are ours.
+    ours = 96 + 192 + 384 + 768
+    assert sum(p.numel() for p in net.parameters()) - ours == 459_052_621
+
+
+@pytest.mark.parametrize(("preset", "expected"), [("vit_b", 88.88), ("vit_l", 307.43), ("vit_h", 636.11)])
+def test_the_big_presets_have_sams_encoders(preset: str, expected: float) -> None:
+    with torch.device("meta"):
+        encoder = build(PRESETS[preset], ("rgb",), 2, {"adapter": "none"}).backbone.encoder
+    assert round(sum(p.numel() for p in encoder.parameters()) / 1e6, 2) == expected
+    depth = {"vit_b": 12, "vit_l": 24, "vit_h": 32}[preset]
+    # Every quarter of SAM's blocks ends with one that attends over the whole grid.
+    assert [i for i, block in enumerate(encoder.blocks) if not block.window] == [
+        depth * q // 4 - 1 for q in (1, 2, 3, 4)
+    ]
+
+
 def test_bfloat16_changes_logits_by_rounding_only(net: MmSamAdapter) -> None:
     inputs = _inputs()
     with torch.inference_mode():

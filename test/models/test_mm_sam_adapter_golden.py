@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from samseg_ros.models.mm_sam_adapter import Preset, build
+from samseg_ros.models.mm_sam_adapter import PRESETS, build
 from samseg_ros.models.mm_sam_adapter_keys import our_key, our_state
 from samseg_ros.networks.convnext_stem import StemShape
 from samseg_ros.networks.segformer_head import SegformerHead
@@ -18,10 +18,9 @@ from samseg_ros.networks.segformer_head import SegformerHead
 GOLDEN = Path(__file__).parents[2] / ".." / "shared" / "data" / "golden"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"golden numbers are not at {GOLDEN}")
 
-VIT_L = Preset(vit_dim=1024, vit_depth=24, vit_heads=16, global_blocks=(5, 11, 17, 23))
 SMALL_STEM = StemShape(channels=(32, 64, 96, 128), depths=(1, 1, 1, 1))
 SMALL = replace(
-    VIT_L,
+    PRESETS["vit_l"],
     vit_dim=64,
     vit_depth=4,
     vit_heads=4,
@@ -96,7 +95,7 @@ def test_the_head_agrees_with_the_authors_release() -> None:
 @needs_golden
 def test_every_key_of_the_full_model_has_its_place_and_shape() -> None:
     with torch.device("meta"):
-        net = build(VIT_L, ("rgb", "lidar"), 25)
+        net = build(PRESETS["vit_l"], ("rgb", "lidar"), 25)
     ours = {k: "x".join(map(str, v.shape)) or "scalar" for k, v in net.state_dict().items() if "gates" not in k}
     lines = (GOLDEN / "mm_sam_adapter_keys.txt").read_text().splitlines()
     theirs = dict(line.split("\t") for line in lines if line and not line.startswith("#"))

@@ -50,10 +50,27 @@ def folder(tmp_path: Path, network: torch.nn.Module) -> Path:
 
 @pytest.mark.parametrize(("name", "preset"), [(n, p) for n, entry in MODELS.items() for p in entry.presets])
 def test_every_preset_in_the_table_segments_an_image(name: str, preset: str) -> None:
-    net = build_network(name, preset, ("rgb", "thermal"), 5).eval()
-    assert net.modalities == ("rgb", "thermal")
+    sensors = MODELS[name].sensors
+    with torch.device("meta"):
+        net = build_network(name, preset, sensors, 5).eval()
+    assert net.modalities == sensors
+    if sum(p.numel() for p in net.parameters()) > 50_000_000:  # shapes alone for what would fill the memory
+        with torch.device("meta"), torch.no_grad():
+            assert net({"rgb": torch.zeros(1, 3, 64, 64)}).shape == (1, 5, 64, 64)
+        return
+    net = build_network(name, preset, sensors, 5).eval()
     with torch.inference_mode():
+        assert net({"rgb": torch.zeros(1, 3, 64, 64)}).isfinite().all()
         assert net({"rgb": torch.zeros(1, 3, 64, 64)}).shape == (1, 5, 64, 64)
+
+
+@pytest.mark.parametrize(("name", "option"), [(n, o) for n, entry in MODELS.items() for o in entry.options])
+def test_unknown_options_and_values_are_refused_with_what_there_is(name: str, option: str) -> None:
+    entry = MODELS[name]
+    with pytest.raises(SamsegError, match=rf"{name}: no option '{option}s'; did you mean '{option}'\?"):
+        build_network(name, entry.presets[0], ("rgb",), 2, {option + "s": "on"})
+    with pytest.raises(SamsegError, match=rf"option {option}: expected {entry.options[option][0]} \| .*, got 'maybe'"):
+        build_network(name, entry.presets[0], ("rgb",), 2, {option: "maybe"})
 
 
 def test_weights_come_back_from_disk_in_half_precision(folder: Path, network: torch.nn.Module) -> None:
@@ -82,10 +99,18 @@ def test_a_weights_file_is_read_with_the_model_yaml_beside_it_or_else_with_the_s
 
 
 def test_the_shipped_model_yaml_is_valid_and_names_a_shipped_label_set() -> None:
-    for name, entry in MODELS.items():
-        spec = read_spec(models_dir() / name / "model.yaml")
-        assert spec.name == name and spec.preset in entry.presets
+    shipped = sorted(models_dir().glob("*/model.yaml"))
+    assert shipped
+    for path in shipped:
+        spec = read_spec(path)
+        assert spec.name == path.parent.name and spec.preset in MODELS[spec.name].presets
         assert len(load_labels(spec.labels)) > 1
+
+
+def test_a_model_without_shipped_weights_says_how_to_get_some() -> None:
+    for name in set(MODELS) - {path.parent.name for path in models_dir().glob("*/model.yaml")}:
+        with pytest.raises(SamsegError, match=rf"no weights of {name} are shipped; .*samseg train"):
+            load_model(ModelConfig(name=name))
 
 
 def test_a_label_set_may_lie_beside_the_model_yaml(folder: Path, network: torch.nn.Module) -> None:

@@ -1,0 +1,185 @@
+"""Commands about weights: import, list, fetch, card. They hang in the command line that cli.py builds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.markup import escape
+from rich.table import Table
+
+from samseg_ros.errors import SamsegError, nearest
+from samseg_ros.progress import bar
+
+if TYPE_CHECKING:
+    from samseg_ros.models import ModelSpec
+
+out = Console()
+app = typer.Typer(help="Bring in, list, fetch and describe weights.", no_args_is_help=True)
+SHORT_DIGEST = 8
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the group of commands."""
+    parent.add_typer(app, name="weights")
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="SAM's, the MM SAM-adapter authors', or our own .pt, .safetensors.")],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of weights, model.yaml and card.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Model, one of `samseg models`.")] = "",
+    preset: Annotated[str, typer.Option(help="Preset of the model.")] = "",
+    modalities: Annotated[str, typer.Option(help="As rgb,lidar.")] = "",
+    labels: Annotated[str, typer.Option(help="Label set of the outputs, a name or a CSV.")] = "",
+    option: Annotated[list[str], typer.Option(help="Option of the model, as fusion=add; repeatable.")] = [],  # noqa: B006 typer copies it
+    input_size: Annotated[str, typer.Option(help="Height x width trained at, as 1024x1024.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
+    data: Annotated[str, typer.Option(help="What they were trained on.")] = "",
+    precision: Annotated[Literal["fp16", "fp32"], typer.Option(help="Of the file written.")] = "fp16",
+) -> None:
+    """Turn a checkpoint into safetensors with model.yaml and card; whose it is, its keys tell.
+
+    What is not given is taken from a model.yaml beside the file. A file that has to run code to be read is refused.
+    """
+    from samseg_ros.models.card import CARD_FILE, make_card
+    from samseg_ros.models.import_weights import complete_spec, import_sam, import_weights, open_source
+
+    found = open_source(source)
+    if found.kind == "sam":
+        path = import_sam(found, folder, precision)
+        out.print(f"SAM, every key accounted for: {path}; train with it as sam_checkpoint", soft_wrap=True)
+        return
+    given: dict[str, Any] = {"name": model, "preset": preset, "labels": labels, "licence": licence, "data": data}
+    given |= {"options": _options(option), "input_pixels": _pixels(input_size)}
+    given["modalities"] = tuple(filter(None, (name.strip() for name in modalities.split(","))))
+    spec = import_weights(found, complete_spec(found, given), folder, precision)
+    (folder / CARD_FILE).write_text(make_card(folder))
+    out.print(
+        f"written: {folder / spec.weights}, sha256 {spec.sha256}; how to use it: samseg weights card {folder}",
+        soft_wrap=True,
+    )
+
+
+@app.command("list")
+def list_(
+    folder: Annotated[list[Path], typer.Option(help="A folder of your own, looked through; repeatable.")] = [],  # noqa: B006
+) -> None:
+    """List the weights that are shipped, and those in folders of your own."""
+    from samseg_ros.models import SPEC_FILE
+    from samseg_ros.resources import models_dir
+
+    table = Table("folder", "model", "sees → tells apart", "size", "sha256", "data; licence")
+    for column in table.columns:
+        column.overflow = "fold"
+    for root in (models_dir(), *folder):
+        if not root.is_dir():
+            raise SamsegError(f"no folder {root} to look for {SPEC_FILE} in")
+        for path in sorted(root.rglob(SPEC_FILE)):
+            table.add_row(*_row(path, path.parent.relative_to(root.parent)))
+    out.print(table)
+
+
+@app.command()
+def fetch(
+    what: Annotated[str, typer.Argument(help="A known name or a URL (https, http, file); default: list them.")] = "",
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of the file.")] = Path("weights"),
+    digest: Annotated[str, typer.Option("--sha256", help="What the file has to be; of known ones it is known.")] = "",
+) -> None:
+    """Download weights; a download that broke off goes on where it stood. Nothing else here ever downloads."""
+    from samseg_ros.models.fetch import KNOWN, resolve
+    from samseg_ros.models.fetch import fetch as download
+
+    if not what:
+        table = Table("name", "what", "licence", "sha256", "URL")
+        for name, row in KNOWN.items():
+            table.add_row(name, row.about, row.licence, row.sha256[:SHORT_DIGEST], row.url)
+        out.print(table)
+        return
+    url, known = resolve(what)
+    name = Path(unquote(urlsplit(url).path)).name
+    if not name:
+        raise SamsegError(f"{url}: expected a URL that ends in the name of a file")
+    with bar("fetching (MiB)") as advance:
+        found = download(
+            url, folder / name, digest or known, lambda done, total: advance(done >> 20, max(done, total) >> 20)
+        )
+    out.print(f"written: {folder / name}, sha256 {found}", soft_wrap=True)
+    if not (digest or known):
+        out.print("[yellow]nothing proved that this is the right file: compare its sha256[/]", soft_wrap=True)
+
+
+@app.command()
+def card(
+    what: Annotated[str, typer.Argument(help="A model, or a folder of weights or of a run.")],
+    write: Annotated[bool, typer.Option("--write", help="Write card.md into the folder.")] = False,
+) -> None:
+    """Show a model's card, or make one for a folder of trained weights from what lies beside them."""
+    from samseg_ros.models import MODELS
+    from samseg_ros.models.card import CARD_FILE, make_card, model_folder
+    from samseg_ros.resources import models_dir
+
+    folder = Path(what)
+    shipped = models_dir() / what / CARD_FILE
+    if not folder.is_dir() and not shipped.is_file():
+        known = [name for name in MODELS if (models_dir() / name / CARD_FILE).is_file()]
+        raise SamsegError(f"no card of {what!r} and no such folder; {nearest(what, known)}")
+    if not folder.is_dir():
+        out.print(Markdown(shipped.read_text()))
+        return
+    path = model_folder(folder) / CARD_FILE
+    if write and path.exists():
+        raise SamsegError(f"{path} is there already, and may hold what only you know; remove it to write it anew")
+    text = path.read_text() if path.exists() else make_card(folder)
+    out.print(Markdown(text))
+    if write:
+        path.write_text(text)
+        out.print(f"written: {path}", soft_wrap=True)
+
+
+def _row(path: Path, shown: Path) -> tuple[str, ...]:
+    """Return the cells of one model.yaml; what is wrong with it stands in its row."""
+    from samseg_ros.models import read_spec
+    from samseg_ros.models.card import file_facts
+
+    try:
+        spec = read_spec(path)
+    except SamsegError as error:
+        return (escape(str(shown)), f"[red]{escape(str(error))}[/]")
+    weights = path.parent / spec.weights
+    try:
+        facts = file_facts(weights)
+        size = f"{facts.parameters / 1e6:.1f}M, {facts.megabytes:.1f} MB"
+    except SamsegError:
+        size = "damaged" if weights.exists() else "missing"
+    sees = f"{', '.join(spec.modalities)} → {spec.labels}"
+    about = "; ".join(filter(None, (spec.data, spec.licence)))
+    return tuple(escape(cell) for cell in (str(shown), _named(spec), sees, size, spec.sha256[:SHORT_DIGEST], about))
+
+
+def _named(spec: ModelSpec) -> str:
+    return ", ".join([spec.name, spec.preset, *(f"{name}={value}" for name, value in spec.options.items())])
+
+
+def _options(assignments: list[str]) -> dict[str, str]:
+    options = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise SamsegError(f"--option {assignment}: expected NAME=VALUE, such as fusion=add")
+        options[name.strip()] = value.strip()
+    return options
+
+
+def _pixels(size: str) -> int:
+    """``1024x1024`` to 1048576; 0 where nothing is given."""
+    if not size:
+        return 0
+    height, _, width = size.lower().partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise SamsegError(f"--input-size {size}: expected HEIGHTxWIDTH in pixels, such as 1024x1024")
+    return int(height) * int(width)
