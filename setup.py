@@ -29,6 +29,7 @@ REQUIRES = [
     "scipy>=1.11",
     "scikit-learn>=1.4",
     "opencv-python-headless>=4.9",
+    "pillow>=10",
     "pydantic>=2.8",
     "pyyaml>=6.0.1",
     "typer>=0.16",

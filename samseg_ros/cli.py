@@ -15,7 +15,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
-from samseg_ros import cli_models
+from samseg_ros import cli_datasets, cli_models, cli_training, cli_weights
 from samseg_ros.errors import SamsegError
 from samseg_ros.progress import bar
 
@@ -143,14 +143,31 @@ def world(
 
 
 @app.command()
-def models() -> None:
-    """List the models and their presets."""
-    from samseg_ros.models import MODELS
+def models(
+    name: Annotated[str, typer.Argument(help="A model; default: list them.")] = "",
+    sensors: Annotated[str, typer.Option(help="Comma-separated; default: the model's own choice of two.")] = "",
+    classes: Annotated[int, typer.Option(help="Number of classes.", min=1)] = 25,
+) -> None:
+    """List the models, or the presets, sizes and options of one."""
+    from samseg_ros.models import MODELS, model_entry, sizes
 
-    table = Table("model", "about", "presets")
-    for name, entry in MODELS.items():
-        table.add_row(name, escape(entry.about), ", ".join(entry.presets))
+    if not name:
+        table = Table("model", "about", "presets")
+        for row, entry in MODELS.items():
+            table.add_row(row, escape(entry.about), ", ".join(entry.presets))
+        out.print(table)
+        return
+    entry = model_entry(name)
+    chosen = tuple(filter(None, (s.strip() for s in sensors.split(",")))) or entry.sensors
+    out.print(f"[bold]{name}[/]: {escape(entry.about)} {entry.paper}", highlight=False)
+    table = Table("preset", "parameters", "trained", "parts", title=f"{' + '.join(chosen)}, {classes} classes")
+    for preset in entry.presets:
+        size = sizes(name, preset, chosen, classes)
+        parts = ", ".join(f"{part} {count / 1e6:.2f}M" for part, count in size.parts.items())
+        table.add_row(preset, f"{size.total / 1e6:.2f}M", f"{size.trained / 1e6:.2f}M", parts)
     out.print(table)
+    for option, values in entry.options.items():
+        out.print(f"option {option}: [bold]{values[0]}[/]" + "".join(f" | {v}" for v in values[1:]), highlight=False)
 
 
 @app.command()
@@ -287,7 +304,8 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
 
 
-cli_models.register(app)
+for part in (cli_models, cli_training, cli_datasets, cli_weights):
+    part.register(app)
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""Commands about models: train, evaluate, benchmark. They hang in the command line that cli.py builds."""
+"""Commands about models: evaluate, benchmark, settings. They hang in the command line that cli.py builds."""
 
 from __future__ import annotations
 
@@ -24,54 +24,19 @@ OPTIONAL_FILE = Optional[Path]  # noqa: UP045 typer reads it at run time
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (train, evaluate, benchmark, settings):
+    for command in (evaluate, benchmark, settings):
         app.command()(command)
-
-
-def train(
-    recipe: Annotated[
-        str, typer.Option("--recipe", "-r", help="A recipe under config/training, or a YAML file.")
-    ] = "mm_sam_adapter_world",
-    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of checkpoints, log and weights.")] = Path(
-        "runs/train"
-    ),
-    cache: Annotated[Path, typer.Option(help="Folder of rendered frames, shared by all runs.")] = Path("runs/cache"),
-    workers: Annotated[int, typer.Option(help="Processes that render; 0: one a core.", min=0)] = 0,
-    validation_frames: Annotated[int, typer.Option(help="Frames of the val split.", min=1)] = 60,
-) -> None:
-    """Train on the world; a run that was killed goes on where its last checkpoint stands."""
-    import os
-
-    import torch
-
-    from samseg_ros.labels import load_labels
-    from samseg_ros.models import build_network
-    from samseg_ros.resources import config_dir
-    from samseg_ros.training.cache import open_cache
-    from samseg_ros.training.export import save_trained
-    from samseg_ros.training.recipe import load_recipe
-    from samseg_ros.training.trainer import train as run
-
-    path = Path(recipe)
-    settings = load_recipe(path if path.suffix in (".yaml", ".yml") else config_dir() / "training" / f"{recipe}.yaml")
-    torch.manual_seed(settings.seed)
-    network = build_network(settings.model, settings.preset, settings.sensors, len(load_labels("world")))
-    number = workers or os.cpu_count() or 1
-    out.print(f"{settings.frames} frames are rendered into {cache} unless they are there; then {settings.steps} steps")
-    data = []
-    for split, frames in (("train", settings.frames), ("val", validation_frames)):
-        with bar(f"rendering {split}") as advance:
-            data.append(open_cache(cache, split, frames, settings.cache_size, number, advance))
-    with bar("training") as advance:
-        trained = run(network, settings, data[0], data[1], folder, lambda done, total, text: advance(done, total))
-    spec = save_trained(folder / "model", trained, settings)
-    out.print(f"weights: {folder / 'model' / spec.weights}; use them with --set model.checkpoint={folder / 'model'}")
 
 
 def evaluate(
     frames: Annotated[int, typer.Option(help="Unseen test scenes, an equal number of each condition.", min=6)] = 360,
     checkpoint: Annotated[str, typer.Option(help="Weights or model folder; default: the shipped ones.")] = "",
     baseline: Annotated[str, typer.Option(help="Weights of the RGB-only net; default: the shipped ones.")] = "",
+    model: Annotated[str, typer.Option("--model", "-m", help="With --data: model, one of `samseg models`.")] = "",
+    data: Annotated[
+        str, typer.Option("--data", "-d", help="Score on a dataset instead: NAME:FOLDER, one of `samseg datasets`.")
+    ] = "",
+    split: Annotated[str, typer.Option(help="With --data: split.")] = "test",
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of table.md and metrics.json.")] = Path(
         "out/evaluate"
     ),
@@ -79,7 +44,13 @@ def evaluate(
         bool, typer.Option("--guard/--no-guard", help="Score a random forest on single pixels too.")
     ] = True,
 ) -> None:
-    """Score on unseen scenes of the world: mIoU per condition and set of sensors, the table of the model card."""
+    """Score on unseen scenes of the world: mIoU per condition and set of sensors, the table of the model card.
+
+    With --data: IoU per class and mIoU of one model on a dataset.
+    """
+    if data:
+        _evaluate_dataset(data, split, model, checkpoint, folder)
+        return
     from samseg_ros.datasets.world import WorldDataset
     from samseg_ros.evaluation.world_table import Variant, score_world, sensor_sets
 
@@ -104,6 +75,23 @@ def evaluate(
     (folder / "metrics.json").write_text(json.dumps(measured, indent=2))
     out.print(text, markup=False, highlight=False, soft_wrap=True)
     out.print(f"written: {folder / 'table.md'}")
+
+
+def _evaluate_dataset(data: str, split: str, model: str, checkpoint: str, folder: Path) -> None:
+    """Score one model on a split of a dataset and write table.md and metrics.json."""
+    from samseg_ros.datasets.catalog import open_dataset
+    from samseg_ros.evaluation.dataset_table import score_dataset
+
+    name, _, path = data.partition(":")
+    pipeline = _pipeline(checkpoint, model)
+    with bar("scoring") as advance:
+        scores = score_dataset(pipeline, open_dataset(name, Path(path) if path else None, split), (), advance)
+    text = f"{name}, split {split}, {len(scores.samples)} frames\n\n{scores.markdown()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "table.md").write_text(text)
+    (folder / "metrics.json").write_text(json.dumps({"dataset": name, "split": split, **scores.summary()}, indent=2))
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
+    out.print(f"written: {folder / 'table.md'}, {folder / 'metrics.json'}")
 
 
 def benchmark(
@@ -144,11 +132,17 @@ def settings() -> None:
     sys.stdout.write(markdown())
 
 
-def _pipeline(checkpoint: str) -> Pipeline:
+def _pipeline(checkpoint: str, model: str = "") -> Pipeline:
+    """Load weights; a folder with a model.yaml says itself which model and preset it is of."""
     from samseg_ros.config import from_flat
+    from samseg_ros.models import SPEC_FILE, read_spec
     from samseg_ros.pipeline import Pipeline
 
-    return Pipeline.from_config(from_flat({"model.checkpoint": checkpoint}, source="command line"))
+    settings = {"model.name": model} if model else {}
+    if (Path(checkpoint) / SPEC_FILE).is_file() and checkpoint:
+        spec = read_spec(Path(checkpoint) / SPEC_FILE)
+        settings = {"model.name": model or spec.name, "model.config": spec.preset}
+    return Pipeline.from_config(from_flat({**settings, "model.checkpoint": checkpoint}, source="command line"))
 
 
 def _shipped_baseline() -> str:

@@ -14,7 +14,7 @@ PACKAGE = "samseg_ros"
 SOURCES = Path(__file__).resolve().parents[1] / PACKAGE
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "resources", "types", "config", "labels"),
+    ("errors", "provenance", "resources", "types", "config", "labels"),
     ("drawing",),
     ("sensing",),
     ("networks",),
@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("datasets",),
     ("training", "evaluation"),
     ("ros",),
-    ("cli", "cli_models", "progress"),
+    ("cli", "cli_datasets", "cli_models", "cli_training", "cli_weights", "progress"),
 )
 """From the foundation up: a part imports from its own row and from the rows above it here, never from one below."""
 

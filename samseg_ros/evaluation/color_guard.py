@@ -29,7 +29,7 @@ def pixel_features(
     Args:
         per_frame: how many pixels to draw at random; None for every 7th pixel.
     """
-    parts = prepare(*dataset[i], SIZE, Config())
+    parts = prepare(*dataset[i], ("rgb", "thermal", "lidar"), SIZE, Config())
     table = (
         np.concatenate([parts["rgb"], parts["thermal"], parts["lidar"][..., :2]], 2).astype(np.float32).reshape(-1, 6)
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,8 +18,7 @@ from samseg_ros.config import Config
 from samseg_ros.evaluation.metrics import Counts, accuracy, iou, miou
 from samseg_ros.evaluation.scoring import FrameScore, by_condition, finite, summary
 from samseg_ros.labels import LabelSet
-
-GIT_TIMEOUT_S = 5.0
+from samseg_ros.provenance import revision
 
 
 @dataclass(slots=True)
@@ -157,16 +155,3 @@ def _write_confusion(path: Path, counts: Counts, labels: LabelSet) -> None:
         table.writerow(["true \\ predicted", *labels.names, "unlabelled"])
         for name, row in zip(labels.names, counts.tolist(), strict=True):
             table.writerow([name, *row])
-
-
-def revision() -> str:
-    """Return the git revision of the source tree that runs, ``…-dirty`` if changed; empty if installed."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return ""
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True)
-    except (OSError, subprocess.SubprocessError):  # no git, or not a repository of ours
-        return ""
-    return found.stdout.strip()

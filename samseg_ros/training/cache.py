@@ -1,14 +1,15 @@
-"""Prepared frames of the world on disk: rendered once, read as memory maps by every run."""
+"""Prepared samples: brought to one size once and kept on disk as memory maps, or read from their files each time."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 
 from samseg_ros.config import Config
 from samseg_ros.datasets import world
-from samseg_ros.datasets.world import WorldDataset
+from samseg_ros.datasets.labelled import LabelledDataset
+from samseg_ros.datasets.world.labelled import LabelledWorld
 from samseg_ros.errors import SamsegError
 from samseg_ros.sensing.modalities import MODALITIES
+from samseg_ros.training.augmentation import Planes
 from samseg_ros.types import Frame
 
 Array = NDArray[np.generic]
@@ -26,76 +29,150 @@ LAYOUT: dict[str, tuple[int, type]] = {
     "rgb": (3, np.uint8),
     "thermal": (1, np.uint8),
     "lidar": (3, np.float16),
+    "depth": (3, np.float16),
+    "event": (3, np.float16),
     "labels": (1, np.uint8),
 }
-"""Channels and type of each array (frames, H, W, channels)."""
+"""Channels and type of each array (samples, H, W, channels)."""
+SAVE_EVERY = 64
+"""Samples after which it is noted how far a cache has come."""
 
 
 @dataclass(frozen=True)
 class Cache:
-    """Memory maps (N, H, W, C): rgb and thermal 0..255, lidar as the network sees it, labels."""
+    """Samples of one size."""
 
     arrays: dict[str, Array]
+    """Memory maps (N, H, W, C): rgb and thermal 0..255, lidar, depth and event as the network sees them, labels."""
+    present: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    """Auxiliary modality to (N,): which samples have that sensor; a modality that is not named: all."""
+    names: tuple[str, ...] = ()
+    """Of the samples; empty: their numbers."""
 
     def __len__(self) -> int:
         return len(self.arrays["labels"])
 
+    def planes(self, i: int) -> Planes:
+        """Return one sample, views of the maps; a sensor that it lacks is not in it."""
+        there = [name for name in self.arrays if name not in self.present or self.present[name][i]]
+        return {name: self.arrays[name][i] for name in there}
 
-def prepare(frame: Frame, labels: NDArray[np.uint8], size: tuple[int, int], config: Config) -> dict[str, Array]:
-    """Return the arrays of one frame at network size, by the same functions that the pipeline uses."""
-    height, width = size
-    thermal, lidar = MODALITIES["thermal"](frame, size, config), MODALITIES["lidar"](frame, size, config)
-    blank = np.zeros((3, height, width), np.float32)
-    return {
-        "rgb": cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA),
-        "thermal": np.round(255 * (blank if thermal is None else thermal)[:1]).astype(np.uint8).transpose(1, 2, 0),
-        "lidar": (blank if lidar is None else lidar).astype(np.float16).transpose(1, 2, 0),
-        "labels": cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)[:, :, None],
-    }
+    def name(self, i: int) -> str:
+        """Name of a sample."""
+        return self.names[i] if self.names else str(i)
 
 
-def _render(i: int, dataset: WorldDataset, size: tuple[int, int]) -> dict[str, Array]:
-    cv2.setNumThreads(1)
-    frame, labels = dataset[i]
-    return prepare(frame, labels, size, Config())
+@dataclass(frozen=True)
+class DirectSamples:
+    """Samples that are read and prepared each time, at the size of their camera images."""
+
+    dataset: LabelledDataset
+    modalities: tuple[str, ...]
+    config: Config = field(default_factory=Config)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def planes(self, i: int) -> Planes:
+        """Return one sample; a sensor that it lacks is not in it.
+
+        Raises:
+            SamsegError: a file is missing or damaged, or a sensor's data cannot be used.
+        """
+        return _read(i, self.dataset, self.modalities, None, self.config)
+
+    def name(self, i: int) -> str:
+        """Name of a sample."""
+        return self.dataset.samples[i].name
+
+
+def prepare(
+    frame: Frame, labels: NDArray[np.uint8], modalities: tuple[str, ...], size: tuple[int, int] | None, config: Config
+) -> Planes:
+    """Return a frame's modalities and labels by the same functions that the pipeline uses, in the types of `LAYOUT`.
+
+    Args:
+        frame: one sensor set.
+        labels: (H, W) class ids.
+        modalities: what is wanted; one that the frame lacks is left out.
+        size: (h, w) of the result; None: the camera's own.
+        config: the projection and thermal sections are used.
+
+    Raises:
+        InputError: a sensor's data cannot be used, see `samseg_ros.sensing.modalities`.
+    """
+    height, width = size or frame.size
+    planes: Planes = {}
+    for name in modalities:
+        if name == "rgb":
+            planes[name] = cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA)
+        elif (image := MODALITIES[name](frame, (height, width), config)) is not None:
+            channels, kind = LAYOUT[name]
+            levels = np.round(255 * image[:channels]) if kind is np.uint8 else image
+            planes[name] = np.ascontiguousarray(levels.transpose(1, 2, 0), kind)
+    planes["labels"] = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)[:, :, None]
+    return planes
 
 
 def open_cache(
     folder: Path,
-    split: str,
-    frames: int,
+    dataset: LabelledDataset,
+    key: str,
+    modalities: tuple[str, ...],
     size: tuple[int, int],
     workers: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Cache:
-    """Open the cache of a split, rendering what is not there yet (continues after a kill).
+    """Open the cache of a dataset, preparing what is not there yet (continues after a kill).
 
     Args:
-        progress: called with (frames done, frames in all) while rendering.
+        folder: of all caches; each has a folder of its own in it, named by what it holds.
+        dataset: every sample is brought to ``size``.
+        key: name of dataset and split, such as ``world_train_4500``; size, modalities and `fingerprint` are added.
+        modalities: what is kept of each sample, "rgb" among it.
+        size: (h, w), pixels.
+        workers: processes that prepare.
+        progress: called with (samples done, samples in all) while preparing.
 
     Raises:
-        SamsegError: a file of the cache is damaged.
+        SamsegError: a file of the cache is damaged, or a sample cannot be read.
     """
-    folder = folder / f"{split}_{frames}_{size[0]}x{size[1]}_{world_version()}"
+    folder = folder / f"{key}_{size[0]}x{size[1]}_{'-'.join(modalities)}_{fingerprint(dataset)}"
     folder.mkdir(parents=True, exist_ok=True)
-    whole = all((folder / f"{name}.npy").exists() for name in LAYOUT)
-    arrays = {
-        name: _map(folder / f"{name}.npy", (frames, *size, channels), kind) for name, (channels, kind) in LAYOUT.items()
-    }
+    samples, layout = len(dataset), {name: LAYOUT[name] for name in (*modalities, "labels")}
+    whole = all((folder / f"{name}.npy").exists() for name in (*layout, "present"))
+    arrays = {name: _map(folder / f"{name}.npy", (samples, *size, n), kind) for name, (n, kind) in layout.items()}
+    present: NDArray[np.bool_] = _map(folder / "present.npy", (samples, len(modalities)), np.bool_)
     state = folder / "done.json"
     done = _done(state) if whole and state.exists() else 0  # an array that was just made holds nothing
-    if done < frames:
-        dataset = WorldDataset(split, frames)
+    prepared = _prepared(range(done, samples), dataset, modalities, size, workers)
+    for i, planes in enumerate(prepared, start=done):
+        for name, array in arrays.items():
+            array[i] = planes.get(name, 0)
+        present[i] = [name in planes for name in modalities]
+        if (i + 1) % SAVE_EVERY == 0 or i + 1 == samples:
+            state.write_text(json.dumps({"frames": i + 1}))
+            if progress:
+                progress(i + 1, samples)
+    flags = {name: present[:, k] for k, name in enumerate(modalities) if name != "rgb"}
+    return Cache(arrays, flags, tuple(sample.name for sample in dataset.samples))
+
+
+def _prepared(
+    samples: range, dataset: LabelledDataset, modalities: tuple[str, ...], size: tuple[int, int], workers: int
+) -> Iterator[Planes]:
+    """Yield samples in order, prepared by several processes; none is started where there is nothing to do."""
+    if samples:
         with ProcessPoolExecutor(workers) as pool:
-            render = partial(_render, dataset=dataset, size=size)
-            for i, parts in enumerate(pool.map(render, range(done, frames), chunksize=8), start=done):
-                for name, array in parts.items():
-                    arrays[name][i] = array
-                if (i + 1) % 64 == 0 or i + 1 == frames:
-                    state.write_text(json.dumps({"frames": i + 1}))
-                    if progress:
-                        progress(i + 1, frames)
-    return Cache(arrays)
+            read = partial(_read_in_worker, dataset=dataset, modalities=modalities, size=size)
+            yield from pool.map(read, samples, chunksize=8)
+
+
+def fingerprint(dataset: LabelledDataset) -> str:
+    """Return a digest of what a dataset holds: the names of its samples, and of the world its source and scenes."""
+    names = "\n".join(sample.name for sample in dataset.samples)
+    version = f"{world_version()} {dataset.scenes!r}" if isinstance(dataset, LabelledWorld) else ""
+    return hashlib.sha256(f"{version}\n{names}".encode()).hexdigest()[:8]
 
 
 def world_version() -> str:
@@ -106,6 +183,21 @@ def world_version() -> str:
     return digest.hexdigest()[:8]
 
 
+def _read(
+    i: int, dataset: LabelledDataset, modalities: tuple[str, ...], size: tuple[int, int] | None, config: Config
+) -> Planes:
+    frame, labels = dataset[i]
+    try:
+        return prepare(frame, labels, modalities, size, config)
+    except SamsegError as error:
+        raise SamsegError(f"sample {dataset.samples[i].name}: {error}") from None
+
+
+def _read_in_worker(i: int, dataset: LabelledDataset, modalities: tuple[str, ...], size: tuple[int, int]) -> Planes:
+    cv2.setNumThreads(1)
+    return _read(i, dataset, modalities, size, Config())
+
+
 def _done(state: Path) -> int:
     try:
         return int(json.loads(state.read_text())["frames"])
@@ -113,16 +205,16 @@ def _done(state: Path) -> int:
         raise _damaged(state, error) from None
 
 
-def _map(path: Path, shape: tuple[int, ...], kind: type) -> Array:
+def _map(path: Path, shape: tuple[int, ...], kind: type) -> NDArray[Any]:
     if not path.exists():
         return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
     try:
         np.load(path, mmap_mode="r")  # "r+" would fill a truncated file up with zeros
-        existing: Array = np.load(path, mmap_mode="r+")
+        existing: NDArray[Any] = np.load(path, mmap_mode="r+")
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(path, error) from None
     return existing
 
 
 def _damaged(path: Path, error: Exception) -> SamsegError:
-    return SamsegError(f"{path} is damaged ({error}); remove {path.parent}, it is rendered again")
+    return SamsegError(f"{path} is damaged ({error}); remove {path.parent}, it is prepared again")

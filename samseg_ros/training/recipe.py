@@ -2,84 +2,186 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from samseg_ros.errors import SamsegError
+from samseg_ros.errors import SamsegError, nearest
 from samseg_ros.resources import config_dir
+from samseg_ros.training.augmentation import AugmentationSettings
+from samseg_ros.training.losses.terms import LossSettings
+
+
+class DataSettings(BaseModel):
+    """What is learnt from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    dataset: str = Field("world", description="Dataset, one of `samseg datasets`.")
+    limit: int | None = Field(
+        None, gt=0, description="Only the first n training samples; the world's number of scenes."
+    )
+    validation_limit: int | None = Field(None, gt=0, description="The same for the validation split.")
+    train_split: str = "train"
+    val_split: str = "val"
+    size: tuple[int, int] | None = Field(
+        None, description="Height and width to which samples are brought once and kept on disk; none: read each time."
+    )
 
 
 class Phase(BaseModel):
-    """A stretch of the run with one crop size."""
+    """A stretch of the run with one crop size. Either ``steps`` or ``epochs``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    steps: int = Field(gt=0, description="Optimiser steps.")
-    batch: int = Field(8, gt=0, description="Frames a step.")
-    size: tuple[int, int] = Field((288, 384), description="Height and width that the network sees, pixels.")
-    window: tuple[float, float] = Field((1.0, 1.0), description="Range of the share of the frame that is cut out.")
+    steps: int | None = Field(None, gt=0, description="Optimiser steps.")
+    epochs: float | None = Field(None, gt=0, description="Passes over the training samples.")
+    batch: int = Field(8, gt=0, description="Samples of one optimiser step, over all processes and micro-batches.")
+    crop: tuple[int, int] = Field(description="Height and width that the network sees, pixels.")
+    resize: tuple[float, float] | None = Field(None, description="In place of augmentation.resize.")
     loss_stride: int = Field(1, gt=0, description="The loss looks at every n-th row and column.")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Phase:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        return self
+
+
+class OptimizerSettings(BaseModel):
+    """How weights move."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: Literal["adamw", "adam"] = Field("adamw", description="Adam adds the decay to the gradient.")
+    learning_rate: float = Field(7e-4, gt=0, description="Peak of the schedule.")
+    weight_decay: float = Field(0.02, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    grouping: Literal["plain", "published"] = Field(
+        "plain", description="plain: matrices decay, the rest not. published: the model's own rates and decays."
+    )
+    layer_decay: float = Field(1.0, gt=0, le=1, description="Factor of the rate per encoder layer, from the last down.")
+    clip_norm: float = Field(1.0, ge=0, description="Largest gradient norm; 0: no clipping.")
+
+
+class ScheduleSettings(BaseModel):
+    """How the learning rate goes: the decay runs over the whole course, the warm-up multiplies it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    decay: Literal["constant", "cosine", "poly"] = "cosine"
+    power: float = Field(0.9, gt=0, description="Of poly.")
+    per: Literal["step", "epoch"] = Field("step", description="Whether the decay moves each step or each epoch.")
+    final_rate: float = Field(0.0, ge=0, description="Where the decay ends.")
+    warmup: Literal["linear", "exponential"] = "linear"
+    warmup_steps: int = Field(0, ge=0)
+    warmup_epochs: float = Field(0.0, ge=0, description="Added to warmup_steps.")
+    warmup_from: float = Field(0.0, ge=0, le=1, description="Factor of the rate at the start.")
+
+    @model_validator(mode="after")
+    def _exponential_starts_above_zero(self) -> ScheduleSettings:
+        if self.warmup == "exponential" and (self.warmup_steps or self.warmup_epochs) and self.warmup_from == 0:
+            raise ValueError("an exponential warm-up needs warmup_from above 0")
+        return self
 
 
 class Recipe(BaseModel):
     """A whole run; the YAML files under config/training hold only what differs from these defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    model: str = Field("mm_sam_adapter", description="Model, one of `samseg models`.")
-    preset: str = Field("compact", description="Preset of the model.")
-    sensors: tuple[str, ...] = Field(("rgb", "thermal", "lidar"), description="Modalities the network may see.")
-    frames: int = Field(4000, gt=0, description="Training scenes of the world.")
-    cache_size: tuple[int, int] = Field((288, 384), description="Height and width at which prepared frames are kept.")
-    phases: tuple[Phase, ...] = Field(description="One after the other.")
-    learning_rate: float = Field(8e-4, gt=0, description="Peak of the schedule.")
-    weight_decay: float = Field(0.02, ge=0, description="AdamW, on matrices only.")
-    warmup_steps: int = Field(200, ge=0, description="Linear rise to the peak; a cosine falls to 1 % after it.")
-    clip_norm: float = Field(1.0, gt=0, description="Largest gradient norm.")
-    ema_decay: float = Field(0.998, ge=0, lt=1, description="Of the averaged weights, which are the ones kept.")
-    sensor_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.2, description="Probability that a sample loses an auxiliary sensor, each on its own."
+    model: str = Field(description="Model, one of `samseg models`.")
+    preset: str = Field(description="Preset of the model.")
+    options: dict[str, str] = Field(default_factory=dict, description="Options of the model (`samseg models NAME`).")
+    sensors: tuple[str, ...] = Field(("rgb",), description="Modalities the network may see, rgb first.")
+    start_from: str = Field("", description="Weights to fine-tune: a model folder or file; what fits is taken.")
+    sam_checkpoint: str = Field("", description="SAM's own checkpoint for the image encoder (sam_vit_*.pth).")
+    data: DataSettings = DataSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    loss: LossSettings = LossSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    phases: tuple[Phase, ...] = Field(min_length=1, description="One after the other.")
+    micro_batch: int = Field(
+        0, ge=0, description="Samples that a process takes at once; gradients add up to the batch. 0: its whole share."
     )
-    dice_weight: float = Field(1.0, ge=0, description="Weight of the Dice loss beside the cross entropy.")
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="Of the forward pass.")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: all.")
-    seed: int = 0
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="Of the averaged weights, the ones kept; 0: the last ones.")
+    frozen_batch_norm: bool = Field(False, description="Batch norms keep their statistics.")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("bf16", description="Of the forward pass.")
+    seed: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0, description="CPU threads of a process; 0: all.")
+    workers: int = Field(0, ge=0, description="Processes that read and augment; 0: none of their own.")
     checkpoint_every: int = Field(100, gt=0, description="Steps between checkpoints.")
     validate_every: int = Field(500, gt=0, description="Steps between validations.")
 
-    @property
-    def steps(self) -> int:
-        """Steps of all phases."""
-        return sum(phase.steps for phase in self.phases)
-
-    def phase_at(self, step: int) -> Phase:
-        """Return the phase that step belongs to."""
-        for phase in self.phases:
-            if step < phase.steps:
-                return phase
-            step -= phase.steps
-        return self.phases[-1]
+    def steps_of(self, samples: int) -> tuple[int, ...]:
+        """Return the optimiser steps of each phase for a number of training samples."""
+        return tuple(p.steps or max(1, round((p.epochs or 0) * samples / p.batch)) for p in self.phases)
 
 
-def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe.
+def load_recipe(name_or_path: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe: a shipped one by name, or any YAML file.
+
+    Args:
+        changes: dotted setting to value, put over the file's own: ``{"optimizer.learning_rate": 1e-4}``. A setting of
+            a phase has the phase's number: ``phases.0.steps``.
 
     Raises:
         SamsegError: the file cannot be read, or a setting is unknown or out of range.
     """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = config_dir() / "training" / f"{name_or_path}.yaml"
     try:
-        tree = yaml.safe_load(Path(path).read_text())
-        return Recipe.model_validate(tree)
+        tree = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        shipped = ", ".join(sorted(p.stem for p in (config_dir() / "training").glob("*.yaml")))
-        raise SamsegError(f"no recipe {path}; shipped ones: {shipped}") from None
+        raise SamsegError(f"no recipe {name_or_path}; {nearest(path.stem, shipped_recipes())}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SamsegError(f"recipe {path} cannot be read: {error}") from None
+    for name, value in (changes or {}).items():
+        _put(tree, name, value)
+    return parse_recipe(tree, f"recipe {path}")
+
+
+def parse_recipe(tree: Any, source: str) -> Recipe:
+    """Check a tree of settings; ``source`` says in errors where they came from.
+
+    Raises:
+        SamsegError: a setting is unknown, missing or out of range.
+    """
+    try:
+        return Recipe.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(Recipe.model_fields)
-        raise SamsegError(
-            f"recipe {path}: {where}: {first['msg']}, got {first['input']!r}; settings: {known}"
-        ) from None
+        got = "" if first["type"] == "missing" else f", got {first['input']!r}"
+        raise SamsegError(f"{source}: {where}: {first['msg']}{got}; {_remedy(first['loc'])}") from None
+
+
+def shipped_recipes() -> tuple[str, ...]:
+    """Names of the recipes under config/training."""
+    return tuple(sorted(p.stem for p in (config_dir() / "training").glob("*.yaml")))
+
+
+def _put(tree: Any, name: str, value: Any) -> None:
+    """Set ``a.b.c`` in nested dicts and lists; what is wrong with the name is found by the check of the whole."""
+    *parents, last = name.split(".")
+    for parent in parents:
+        if isinstance(tree, list):
+            tree = tree[int(parent)] if parent.isdigit() and int(parent) < len(tree) else None
+        elif isinstance(tree, dict):
+            tree = tree.setdefault(parent, {})
+    if isinstance(tree, list) and last.isdigit() and int(last) < len(tree):
+        tree[int(last)] = value
+    elif isinstance(tree, dict):
+        tree[last] = value
+    else:
+        raise SamsegError(f"{name}: there is no such setting to change in this recipe")
+
+
+def _remedy(location: tuple[int | str, ...]) -> str:
+    """Name the settings that stand where an unknown one was given."""
+    fields: Any = Recipe.model_fields
+    for part in location[:-1]:
+        inner = fields[part].annotation if part in fields else None
+        fields = getattr(inner, "model_fields", Phase.model_fields if part == "phases" else fields)
+    last = str(location[-1]) if location else ""
+    return nearest(last, fields) if last not in fields else f"see the settings of {last}"

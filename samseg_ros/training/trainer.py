@@ -3,204 +3,297 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
-import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from samseg_ros import __version__
 from samseg_ros.errors import SamsegError
-from samseg_ros.training.batches import Batch, draw_batch, plain_batch
-from samseg_ros.training.cache import Cache
-from samseg_ros.training.losses import class_weights, segmentation_loss
-from samseg_ros.training.recipe import Recipe, load_recipe
+from samseg_ros.evaluation.metrics import miou
+from samseg_ros.provenance import revision
+from samseg_ros.training.batches import Batch, SampleSource, loader, plain_batches, positions
+from samseg_ros.training.checkpoint import (
+    BEST_FILE,
+    CHECKPOINT_FILE,
+    RECIPE_FILE,
+    State,
+    load_best,
+    load_state,
+    require_same_recipe,
+    save_best,
+    save_state,
+)
+from samseg_ros.training.fabric import freeze_batch_norms, make_fabric, reduced, shared_batch_norms
+from samseg_ros.training.losses.segmentation import class_weights
+from samseg_ros.training.losses.terms import SegmentationLoss
+from samseg_ros.training.parameter_groups import parameter_groups
+from samseg_ros.training.recipe import OptimizerSettings, Phase, Recipe
+from samseg_ros.training.run_log import RunLog
+from samseg_ros.training.schedule import learning_rate
+from samseg_ros.types import UNLABELLED
 
-logger = logging.getLogger(__name__)
-FREE_SETTINGS = {"threads", "checkpoint_every", "validate_every"}
-"""Settings of a recipe that may change when a run is resumed: the weights do not depend on them."""
+LOG_EVERY = 20
+"""Steps between rows of the log."""
+SMOOTHING = 0.95
+"""Of the loss that is logged."""
+VALIDATION_BATCH = 6
 Progress = Callable[[int, int, str], None]
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """Return the rate of a step: linear warm-up, then a cosine down to 1 % of the peak."""
-    if step < recipe.warmup_steps:
-        return recipe.learning_rate * (step + 1) / recipe.warmup_steps
-    share = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
-    return recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
-
-
 def train(
-    network: nn.Module, recipe: Recipe, data: Cache, validation: Cache, out: Path, progress: Progress | None = None
+    network: nn.Module,
+    recipe: Recipe,
+    data: SampleSource,
+    validation: SampleSource,
+    classes: int,
+    out: Path,
+    progress: Progress | None = None,
+    fabric: Fabric | None = None,
 ) -> nn.Module:
-    """Train a network and return its averaged copy, which is the one to keep.
+    """Train a network and return it with the weights that validated best (averaged ones where ``ema_decay`` is set).
 
-    ``out`` gets checkpoint.pt (resumed from when it exists), log.jsonl (one line per logged step), recipe.yaml and
-    source.json (version and git revision).
+    ``out`` gets checkpoint.pt (resumed from when it exists), best.pt, log.jsonl, curves.html, tensorboard/, recipe.yaml
+    (every setting) and source.json (version and git revision).
 
     Args:
-        network: initialised; on resuming its weights are replaced.
+        network: initialised; on resuming its weights are replaced. ``coarse_logits(inputs, present)`` makes what is
+            learnt from.
+        classes: K, of the labels.
         progress: called with (step, steps, a line of text).
+        fabric: where to compute; default: as `make_fabric`.
 
     Raises:
-        SamsegError: the loss is not finite (the batch is saved to out/bad_batch.pt), or the checkpoint in ``out`` is
-            damaged or of another recipe.
+        SamsegError: the loss is not finite (the batch is saved beside), the checkpoint in ``out`` is damaged or of
+            another recipe, or the batch cannot be shared out evenly.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists():
-        _require_same(recipe, out / "recipe.yaml")
-    (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    (out / "source.json").write_text(json.dumps(source()))
-    torch.set_num_threads(recipe.threads or os.cpu_count() or 1)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
-    optimizer = torch.optim.AdamW(_groups(network, recipe.weight_decay), recipe.learning_rate, betas=(0.9, 0.98))
-    weights = class_weights(_pixel_counts(data)).to(device)
-    first = _resume(checkpoint, device, network, average, optimizer) if checkpoint.exists() else 0
-    network.train()
-    start, running = time.monotonic(), 0.0
-    for step in range(first, recipe.steps):
-        torch.manual_seed(recipe.seed * 1_000_003 + step)  # dropout too repeats after a resume
-        phase = recipe.phase_at(step)
-        batch = _to(draw_batch(data, recipe, phase, step), device)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            coarse = network.coarse_logits(batch.inputs, batch.present)  # type: ignore[operator]
-        labels = batch.labels[:, :: phase.loss_stride, :: phase.loss_stride]
-        logits = F.interpolate(coarse.float(), labels.shape[1:], mode="bilinear", align_corners=False)
-        loss = segmentation_loss(logits, labels, weights, recipe.dice_weight)
-        if not torch.isfinite(loss):
-            torch.save({"inputs": batch.inputs, "labels": batch.labels, "step": step}, out / "bad_batch.pt")
-            raise SamsegError(f"step {step}: the loss is {loss.item()}; the batch is in {out / 'bad_batch.pt'}")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
-        optimizer.step()
-        average.update_parameters(network)
-        running = loss.item() if step == first else 0.95 * running + 0.05 * loss.item()
-        done = step + 1
-        if done % recipe.validate_every == 0 or done == recipe.steps:
-            score = validate(average.module, validation, recipe)
-            _log(out, {"step": done, "val_miou": score, "seconds": time.monotonic() - start})
-            network.train()
-        if done % 20 == 0:
-            _log(
-                out,
-                {"step": done, "loss": running, "lr": learning_rate(recipe, step), "seconds": time.monotonic() - start},
-            )
+    require_same_recipe(recipe, out)
+    trainer = Trainer(network, recipe, data, classes, out, fabric or make_fabric(recipe.precision))
+    trainer.run(validation, progress)
+    load_best(out / BEST_FILE, network)
+    return network.eval()
+
+
+class Trainer:
+    """A run between its start, or its last checkpoint, and its end. Arguments as `train`."""
+
+    def __init__(
+        self, network: nn.Module, recipe: Recipe, data: SampleSource, classes: int, out: Path, fabric: Fabric
+    ) -> None:
+        torch.set_num_threads(recipe.threads or os.cpu_count() or 1)
+        self.recipe, self.data, self.out, self.fabric = recipe, data, out, fabric
+        self.lengths = recipe.steps_of(len(data))
+        self.steps = sum(self.lengths)
+        network = shared_batch_norms(network.to(memory_format=torch.channels_last), fabric, recipe)
+        self.criterion = SegmentationLoss(recipe.loss, _class_weights(recipe, data, classes)).to(fabric.device)
+        optimizer = make_optimizer(network, recipe.model, recipe.optimizer)
+        self.module, wrapped = fabric.setup(network, optimizer)
+        self.module.mark_forward_method("coarse_logits")
+        self.state = State(network, _average(network, recipe), wrapped)
+        if (out / CHECKPOINT_FILE).exists():
+            load_state(out / CHECKPOINT_FILE, self.state, fabric)
+        self.log = _begin(out, recipe, self.state.step) if fabric.is_global_zero else None
+
+    def run(self, validation: SampleSource, progress: Progress | None = None) -> None:
+        """Go on to the last step."""
+        state = self.state
+        if state.step == 0:
+            self.validate(validation)
+        started = time.monotonic() - state.seconds
+        for phase, batches in self.batches():
+            parts = self.step(phase, batches)
+            state.seconds = time.monotonic() - started
+            last = state.step == self.steps
+            if state.step % LOG_EVERY == 0 or last:
+                self.write({"loss": state.running_loss, **parts, "lr": state.optimizer.param_groups[0]["lr"]})
             if progress:
-                progress(done, recipe.steps, f"loss {running:.3f}")
-        if done % recipe.checkpoint_every == 0 or done == recipe.steps:
-            _save(checkpoint, network, average, optimizer, done)
-    averaged: nn.Module = average.module
-    return averaged.eval()
+                progress(state.step, self.steps, f"loss {state.running_loss:.3f}")
+            if state.step % self.recipe.validate_every == 0 or last:
+                self.validate(validation)
+            if self.fabric.is_global_zero and (state.step % self.recipe.checkpoint_every == 0 or last):
+                save_state(self.out / CHECKPOINT_FILE, state, self.fabric)
+        if self.log:
+            self.log.close()
+        self.fabric.barrier()
 
+    def batches(self) -> Iterator[tuple[Phase, list[Batch]]]:
+        """Yield the micro-batches of every step that is left. They depend on (seed, step) alone."""
+        first, offset, stream = self.state.step, 0, 0
+        for phase, length in zip(self.recipe.phases, self.lengths, strict=True):
+            micro, count = self.shares(phase)
+            rank, world = self.fabric.global_rank, self.fabric.world_size
+            steps = range(max(0, first - offset), length)
+            chunks = [c for s in steps for c in positions(s, rank, world, micro, count, stream)]
+            yield from self._grouped(phase, chunks, count)
+            offset, stream = offset + length, stream + length * phase.batch
 
-def validate(network: nn.Module, data: Cache, recipe: Recipe, batch: int = 6) -> float:
-    """Return mIoU (%) at network size over the cache; classes absent from it do not count."""
-    network.eval()
-    device = next(network.parameters()).device
-    confusion: Tensor | None = None
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-        for i in range(0, len(data), batch):
-            part = _to(plain_batch(data, range(i, min(i + batch, len(data))), recipe.sensors), device)
-            logits = network(part.inputs)
-            k = logits.shape[1]
-            pairs = torch.bincount((part.labels * k + logits.argmax(1)).flatten(), minlength=k * k)
-            confusion = pairs if confusion is None else confusion + pairs
-    if confusion is None:
-        raise SamsegError("validation needs at least one frame")
-    table = confusion.view(k, k).double()
-    hit = table.diagonal()
-    union = table.sum(0) + table.sum(1) - hit
-    return float((hit / union)[table.sum(1) > 0].mean() * 100)
+    def _grouped(self, phase: Phase, chunks: list[list[int]], count: int) -> Iterator[tuple[Phase, list[Batch]]]:
+        recipe = self.recipe
+        settings = recipe.augmentation
+        if phase.resize is not None:
+            settings = settings.model_copy(update={"resize": phase.resize})
+        stream = loader(self.data, settings, phase.crop, recipe.sensors, recipe.seed, chunks, recipe.workers)
+        while group := list(islice(stream, count)):
+            yield phase, [batch.to(self.fabric.device) for batch in group]
 
+    def shares(self, phase: Phase) -> tuple[int, int]:
+        """Return the samples of a micro-batch and the number of micro-batches that a process has in a step.
 
-def source() -> dict[str, str]:
-    """Return version and git revision of the running code."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        revision = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        revision = "unknown"
-    return {"version": __version__, "revision": revision}
-
-
-def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Matrices decay; biases, norms and scales do not."""
-    matrices = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def _pixel_counts(data: Cache) -> Tensor:
-    """Pixels per class over at most 500 frames, which is plenty for weights."""
-    every = max(1, len(data) // 500)
-    counts = np.bincount(np.asarray(data.arrays["labels"][::every]).ravel(), minlength=256)[:255]
-    return torch.from_numpy(counts[: int(np.nonzero(counts)[0].max()) + 1].astype(np.float64)).float()
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    return Batch(
-        {k: v.to(device, memory_format=torch.channels_last) for k, v in batch.inputs.items()},
-        {k: v.to(device) for k, v in batch.present.items()},
-        batch.labels.to(device),
-    )
-
-
-def _log(out: Path, row: dict[str, float]) -> None:
-    with (out / "log.jsonl").open("a") as stream:
-        stream.write(json.dumps(row) + "\n")
-    logger.info("%s", row)
-
-
-def _require_same(recipe: Recipe, path: Path) -> None:
-    """Refuse to go on with another recipe than the one a run began with."""
-    if path.exists():
-        began = load_recipe(path).model_dump(exclude=FREE_SETTINGS)
-        changed = [name for name, value in recipe.model_dump(exclude=FREE_SETTINGS).items() if value != began[name]]
-        if changed:
+        Raises:
+            SamsegError: they do not make up the batch.
+        """
+        world = self.fabric.world_size
+        micro = self.recipe.micro_batch or phase.batch // world
+        if micro == 0 or phase.batch % (micro * world):
             raise SamsegError(
-                f"{path.parent} holds a run of another recipe (different: {', '.join(changed)}); choose another --out, "
-                f"or remove {path.parent}"
+                f"batch: expected a multiple of {world} processes x {micro or 1} samples (micro_batch), "
+                f"got {phase.batch}; change phases.N.batch or micro_batch"
             )
+        return micro, phase.batch // (micro * world)
+
+    def step(self, phase: Phase, batches: list[Batch]) -> dict[str, float]:
+        """Take one optimiser step; return the parts of the loss."""
+        state, recipe = self.state, self.recipe
+        seed = recipe.seed * 1_000_003 + state.step  # dropout too repeats after a resume
+        torch.manual_seed(seed * self.fabric.world_size + self.fabric.global_rank)
+        settings = recipe.optimizer
+        for group in state.optimizer.param_groups:
+            peak = settings.learning_rate * group["lr_scale"]
+            group["lr"] = learning_rate(peak, recipe.schedule, state.step, self.steps, len(self.data) / phase.batch)
+        state.network.train()
+        if recipe.frozen_batch_norm:
+            freeze_batch_norms(state.network)
+        loss, parts = self.gradients(phase, batches)
+        if settings.clip_norm:
+            self.fabric.clip_gradients(
+                self.module, state.optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False
+            )
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        if state.average is not None:
+            state.average.update_parameters(state.network)
+        state.running_loss = loss if state.step == 0 else SMOOTHING * state.running_loss + (1 - SMOOTHING) * loss
+        state.step += 1
+        return parts
+
+    def gradients(self, phase: Phase, batches: list[Batch]) -> tuple[float, dict[str, float]]:
+        """Add up the gradients of a step; return its loss and the parts of it, over all processes.
+
+        Sums are divided by what *all* processes and micro-batches hold (`SegmentationLoss`), so that neither the number
+        of processes nor accumulation changes the step, but for the terms that are no sums (OHEM, batch Dice).
+        """
+        stride = phase.loss_stride
+        labels = [batch.labels[:, ::stride, ::stride] for batch in batches]
+        mass = torch.stack([self.criterion.mass(part) for part in labels]).sum(0)
+        counts = reduced(self.fabric, mass, "sum") / self.fabric.world_size
+        totals: dict[str, Tensor] = {}
+        for i, (batch, target) in enumerate(zip(batches, labels, strict=True)):
+            with self.fabric.no_backward_sync(self.module, enabled=i + 1 < len(batches)):
+                coarse = self.module.coarse_logits(batch.inputs, batch.present)
+                logits = F.interpolate(coarse.float(), target.shape[1:], mode="bilinear", align_corners=False)
+                loss, parts = self.criterion(logits, target, counts)
+                self.fabric.backward(loss)
+            for name, value in {"loss": loss.detach(), **{f"loss_{k}": v for k, v in parts.items()}}.items():
+                totals[name] = totals.get(name, torch.zeros_like(value)) + value
+        means = {name: float(reduced(self.fabric, value, "mean")) for name, value in totals.items()}
+        value = means.pop("loss")
+        if not math.isfinite(value):
+            raise SamsegError(self._save_bad_batch(batches, value))
+        return value, means if len(means) > 1 else {}
+
+    def validate(self, data: SampleSource) -> None:
+        """Score the weights that would be kept, write the row, and keep them where they are the best so far."""
+        state = self.state
+        score = validate(state.kept, data, self.recipe.sensors, self.fabric)
+        if self.fabric.is_global_zero:
+            if score > state.best_miou:
+                state.best_miou = score
+                save_best(self.out / BEST_FILE, state)
+            self.write({"val_miou": score})
+            if self.log:
+                self.log.draw(f"{self.recipe.model} {self.recipe.preset} on {self.recipe.data.dataset}")
+
+    def write(self, row: dict[str, float]) -> None:
+        """Add a row to the log, on the first process."""
+        if self.log:
+            epoch = self._seen() / len(self.data)
+            self.log.write({"step": self.state.step, "epoch": round(epoch, 4), **row, "seconds": self.state.seconds})
+
+    def _seen(self) -> int:
+        """Samples that the steps done have taken."""
+        left, seen = self.state.step, 0
+        for phase, length in zip(self.recipe.phases, self.lengths, strict=True):
+            seen += min(left, length) * phase.batch
+            left -= min(left, length)
+        return seen
+
+    def _save_bad_batch(self, batches: list[Batch], loss: float) -> str:
+        path = self.out / f"bad_batch{self.fabric.global_rank or ''}.pt"
+        tree = [{"inputs": b.inputs, "present": b.present, "labels": b.labels, "names": list(b.names)} for b in batches]
+        torch.save({"step": self.state.step, "micro_batches": tree}, path)
+        return (
+            f"step {self.state.step}: the loss is {loss}; the batch is in {path}, the last state in {CHECKPOINT_FILE}"
+        )
 
 
-def _resume(
-    path: Path, device: torch.device, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
-) -> int:
-    """Put a checkpoint's state in place; return the steps done."""
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        return int(state["step"])
-    except Exception as error:  # torch raises nearly anything on a torn file
-        reason = str(error).partition("\n")[0]
-        raise SamsegError(f"{path} cannot be resumed from ({reason}); remove it to begin anew") from None
+def make_optimizer(network: nn.Module, model: str, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """Return Adam or AdamW over the groups that ``grouping`` says, each with its "lr_scale"."""
+    groups = parameter_groups(
+        network, model, settings.learning_rate, settings.weight_decay, settings.layer_decay, settings.grouping
+    )
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(groups, settings.learning_rate, betas=settings.betas)
 
 
-def _save(path: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Write beside and rename, so that a kill leaves the last whole checkpoint."""
-    state = {
-        "network": network.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "step": step,
-    }
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(path)
+def validate(network: nn.Module, data: SampleSource, sensors: tuple[str, ...], fabric: Fabric) -> float:
+    """Return mIoU (%) at the samples' own size; classes absent from all of them do not count.
+
+    Raises:
+        SamsegError: there is no sample.
+    """
+    network.eval()
+    table: Tensor | None = None
+    with torch.inference_mode(), fabric.autocast():
+        for batch in plain_batches(data, sensors, VALIDATION_BATCH, fabric.global_rank, fabric.world_size):
+            batch = batch.to(fabric.device)
+            logits = network(batch.inputs, batch.present)
+            k = logits.shape[1]
+            valid = batch.labels != UNLABELLED
+            pairs = torch.bincount(batch.labels[valid] * k + logits.argmax(1)[valid], minlength=k * k)
+            table = pairs if table is None else table + pairs
+    if table is None:
+        raise SamsegError("validation needs at least one sample for each process")
+    return 100 * float(miou(reduced(fabric, table, "sum").view(k, k).cpu().numpy()))
+
+
+def _average(network: nn.Module, recipe: Recipe) -> AveragedModel | None:
+    if not recipe.ema_decay:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
+
+
+def _begin(out: Path, recipe: Recipe, done: int) -> RunLog:
+    """Write down what runs, and open the log."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / RECIPE_FILE).write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    (out / "source.json").write_text(json.dumps({"version": __version__, "revision": revision()}))
+    return RunLog(out, done)
+
+
+def _class_weights(recipe: Recipe, data: SampleSource, classes: int) -> Tensor | None:
+    """Return the classes' weights from at most 500 samples, which is plenty."""
+    if recipe.loss.class_weights == "none":
+        return None
+    counts = torch.zeros(256)
+    for i in range(0, len(data), max(1, len(data) // 500)):
+        counts += torch.bincount(torch.from_numpy(data.planes(i)["labels"].ravel().astype("int64")), minlength=256)
+    return class_weights(counts[:classes])

@@ -1,46 +1,129 @@
-"""Rendered frames are kept, rendered again where they were lost, and never taken from damaged files."""
+"""Prepared samples are kept, prepared again where they were lost, and never taken from damaged files."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import pytest
 
+from samseg_ros.config import Config
+from samseg_ros.datasets.labelled import Sample
+from samseg_ros.datasets.world import WorldDataset
+from samseg_ros.datasets.world.labelled import LabelledWorld, open_world
 from samseg_ros.errors import SamsegError
+from samseg_ros.sensing.modalities import IMAGENET_MEAN, IMAGENET_STD, MODALITIES
 from samseg_ros.training import cache
+from samseg_ros.training.augmentation import to_tensors
+from samseg_ros.training.batches import plain_batches
+from samseg_ros.training.cache import DirectSamples, fingerprint, open_cache, prepare
+from samseg_ros.types import UNLABELLED, Frame
+
+SENSORS = ("rgb", "thermal", "depth")
+SIZE = (24, 32)
+
+
+def frame(i, size=(48, 64), thermal=True, depth=True):
+    rng = np.random.default_rng(i)
+    return Frame(
+        rng.integers(0, 256, (*size, 3), dtype=np.uint8),
+        thermal=rng.integers(0, 4000, size, dtype=np.uint16) if thermal else None,
+        images={"depth": rng.integers(0, 256, (*size, 3), dtype=np.uint8)} if depth else {},
+    )
+
+
+@dataclass
+class Numbers:
+    """Sample i has class i everywhere; every second one has no depth."""
+
+    names: tuple[str, ...] = ("a", "b", "c", "d", "e")
+    size: tuple[int, int] = (48, 64)
+    labels: str = "world"
+    modalities: tuple[str, ...] = SENSORS
+
+    @property
+    def samples(self):
+        return [Sample(name) for name in self.names]
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, i):
+        return frame(i, self.size, depth=i % 2 == 0), np.full(self.size, i, np.uint8)
 
 
 @pytest.fixture
 def opened(monkeypatch, tmp_path):
-    """Open a cache of two frames whose rendering is told to a list."""
-    rendered = []
+    """Open the cache of a dataset; which samples were prepared is told."""
+    prepared = []
+    read = cache._read
 
-    def render(i, dataset, size):
-        rendered.append(i)
-        return {name: np.full((*size, n), i + 1, kind) for name, (n, kind) in cache.LAYOUT.items()}
+    def told(i, *rest):
+        prepared.append(i)
+        return read(i, *rest)
 
     monkeypatch.setattr(cache, "ProcessPoolExecutor", ThreadPoolExecutor)
-    monkeypatch.setattr(cache, "_render", render)
+    monkeypatch.setattr(cache, "_read", told)
+    folder = tmp_path / "cache"
 
-    def run():
-        rendered.clear()
-        data = cache.open_cache(tmp_path, "train", 2, (4, 6), 1)
-        return data, list(rendered), next(tmp_path.iterdir())
+    def run(dataset=None, sensors=SENSORS, size=SIZE):
+        prepared.clear()
+        known = set(folder.glob("*"))
+        data = open_cache(folder, dataset or Numbers(), "numbers_train", sensors, size, 1)
+        new = [*(set(folder.glob("*")) - known), *known]
+        return data, sorted(prepared), new[0]
 
     return run
 
 
-def test_what_is_there_is_not_rendered_again_and_what_was_deleted_is(opened):
-    assert opened()[1] == [0, 1]
-    _, rendered, folder = opened()
-    assert rendered == []
-    (folder / "lidar.npy").unlink()
-    data, rendered, _ = opened()
-    assert rendered == [0, 1]
-    assert data.arrays["lidar"][:, 0, 0, 0].tolist() == [1, 2]
+def test_a_cache_gives_what_was_prepared(opened):
+    data = opened()[0]
+    assert len(data) == 5
+    for i in range(5):
+        want = prepare(*Numbers()[i], SENSORS, SIZE, Config())
+        got = data.planes(i)
+        assert set(got) == set(want)
+        assert ("depth" in got) == (i % 2 == 0)
+        assert all(np.array_equal(got[name], want[name]) and got[name].dtype == want[name].dtype for name in want)
+    assert [data.name(i) for i in range(5)] == ["a", "b", "c", "d", "e"]
+    assert data.present["depth"].tolist() == [True, False, True, False, True]
+    assert not data.arrays["depth"][1].any()
 
 
-@pytest.mark.parametrize("name", ["done.json", "rgb.npy"])
+def test_what_is_there_is_not_prepared_again_and_what_was_deleted_is(opened):
+    assert opened()[1] == [0, 1, 2, 3, 4]
+    _, prepared, folder = opened()
+    assert prepared == []
+    (folder / "thermal.npy").unlink()
+    data, prepared, _ = opened()
+    assert prepared == [0, 1, 2, 3, 4]
+    assert data.arrays["thermal"].any(axis=(1, 2, 3)).all()
+
+
+def test_a_cache_goes_on_where_a_kill_stopped_it(opened):
+    _, _, folder = opened()
+    (folder / "done.json").write_text('{"frames": 3}')
+    assert opened()[1] == [3, 4]
+
+
+def test_a_kill_in_between_leaves_a_cache_that_goes_on(opened, monkeypatch):
+    monkeypatch.setattr(cache, "SAVE_EVERY", 2)
+
+    class Killed(Numbers):
+        def __getitem__(self, i):
+            if i == 3:
+                raise KeyboardInterrupt
+            return super().__getitem__(i)
+
+    with pytest.raises(KeyboardInterrupt):
+        opened(Killed())
+    data, prepared, _ = opened()
+    assert prepared == [2, 3, 4]
+    assert data.arrays["labels"][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["done.json", "rgb.npy", "present.npy"])
 def test_a_damaged_file_is_named(opened, name):
     folder = opened()[2]
     file = folder / name
@@ -49,11 +132,105 @@ def test_a_damaged_file_is_named(opened, name):
         opened()
 
 
-def test_another_world_has_another_cache(opened, monkeypatch, tmp_path):
-    source = tmp_path.parent / f"{tmp_path.name}_world"
+def test_another_dataset_size_or_set_of_sensors_has_another_cache(opened):
+    folders = {
+        opened()[2],
+        opened(Numbers(names=("a", "b", "c", "d", "x")))[2],
+        opened(size=(12, 16))[2],
+        opened(sensors=("rgb",))[2],
+    }
+    assert len(folders) == 4
+
+
+def test_another_world_has_another_cache(monkeypatch, tmp_path):
+    source = tmp_path / "world"
     source.mkdir()
     shutil.copy(cache.world.__file__, source / "__init__.py")
     monkeypatch.setattr(cache.world, "__file__", str(source / "__init__.py"))
-    before = cache.world_version()
+    before = fingerprint(open_world("train", 3))
+    assert fingerprint(open_world("train", 3)) == before
+    assert fingerprint(open_world("val", 3)) != before
+    assert fingerprint(LabelledWorld(WorldDataset("train", 3, size=(96, 128)))) != before
     (source / "scene.py").write_text("CARS = 3")
-    assert cache.world_version() != before
+    assert fingerprint(open_world("train", 3)) != before
+
+
+def test_the_world_is_kept_as_it_is_rendered(opened):
+    world = LabelledWorld(WorldDataset("train", 2, size=(96, 128)))
+    data, _, folder = opened(world, world.modalities, (96, 128))
+    assert folder.name.startswith("numbers_train_96x128_rgb-thermal-lidar_")
+    direct = DirectSamples(world, world.modalities)
+    for i in range(2):
+        stored = data.planes(i)
+        assert set(stored) == {"rgb", "thermal", "lidar", "labels"}
+        assert all(np.array_equal(stored[name], plane) for name, plane in direct.planes(i).items())
+        assert stored["lidar"].any()
+
+
+def test_processes_prepare_and_progress_is_told(tmp_path):
+    told = []
+    data = open_cache(tmp_path, Numbers(), "numbers", ("rgb",), SIZE, 2, lambda *done: told.append(done))
+    assert told == [(5, 5)]
+    assert data.arrays["labels"][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_sample_that_cannot_be_used_is_named(opened):
+    class Torn(Numbers):
+        def __getitem__(self, i):
+            sample = frame(i)
+            return Frame(sample.image, thermal=np.zeros((10, 64), np.uint16)), np.zeros((48, 64), np.uint8)
+
+    with pytest.raises(SamsegError, match="sample a: thermal image: expected the aspect"):
+        opened(Torn())
+    with pytest.raises(SamsegError, match="sample b: thermal image: expected the aspect"):
+        DirectSamples(Torn(), SENSORS).planes(1)
+
+
+def test_prepared_samples_become_the_tensors_that_the_pipeline_makes():
+    sample = frame(3)
+    planes = prepare(sample, np.zeros((48, 64), np.uint8), SENSORS, SIZE, Config())
+    tensors = to_tensors(planes)
+    for name in SENSORS:
+        want = MODALITIES[name](sample, SIZE, Config())
+        step = 1 / 255 / IMAGENET_STD.min() if name == "rgb" else 1 / 255
+        assert np.abs(tensors[name].numpy() - want).max() <= 0.51 * step + 1e-3, name
+
+
+def test_labels_are_taken_from_the_nearest_pixel_and_never_mixed():
+    labels = np.random.default_rng(0).choice([0, 3, UNLABELLED], (48, 64)).astype(np.uint8)
+    planes = prepare(frame(0), labels, ("rgb",), SIZE, Config())
+    assert np.array_equal(planes["labels"][:, :, 0], labels[1::2, 1::2])
+
+
+def test_direct_samples_keep_the_camera_size_and_lack_what_the_frame_lacks():
+    data = DirectSamples(Numbers(size=(30, 50)), SENSORS)
+    assert len(data) == 5
+    assert data.name(1) == "b"
+    planes = data.planes(1)
+    assert {name: plane.shape for name, plane in planes.items()} == {
+        "rgb": (30, 50, 3),
+        "thermal": (30, 50, 1),
+        "labels": (30, 50, 1),
+    }
+    assert np.array_equal(planes["rgb"], frame(1, (30, 50)).image)
+    assert "depth" in data.planes(0)
+
+
+def test_direct_samples_and_a_cache_of_their_own_size_are_the_same_to_training(opened):
+    cached, direct = opened(size=(48, 64))[0], DirectSamples(Numbers(), SENSORS)
+    for a, b in zip(plain_batches(cached, SENSORS, 2), plain_batches(direct, SENSORS, 2), strict=True):
+        assert a.names == b.names
+        assert all(np.array_equal(a.inputs[name], b.inputs[name]) for name in SENSORS)
+        assert all(np.array_equal(a.present[name], b.present[name]) for name in ("thermal", "depth"))
+
+
+def test_real_camera_images_are_prepared_at_their_own_size(shared_data):
+    folder = shared_data / "camvid"
+    name = (folder / "val.txt").read_text().split()[0]
+    image = cv2.imread(str(folder / "image" / "val" / f"{name}.jpg"))[:, :, ::-1]
+    labels = cv2.imread(str(folder / "label" / "val" / f"{name}.png"), cv2.IMREAD_GRAYSCALE)
+    planes = prepare(Frame(np.ascontiguousarray(image)), labels, ("rgb",), None, Config())
+    assert np.array_equal(planes["rgb"], image)
+    assert np.array_equal(planes["labels"][:, :, 0], labels)
+    mean = to_tensors(planes)["rgb"].mean((1, 2)).numpy()
+    assert mean == pytest.approx((image.mean((0, 1)) / 255 - IMAGENET_MEAN) / IMAGENET_STD, abs=1e-4)

@@ -1,6 +1,11 @@
-"""The loop on a network of two layers: it learns, resumes exactly, and stops on a loss that is no number."""
+from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,49 +13,55 @@ import torch
 from torch import nn
 
 from samseg_ros.errors import SamsegError
-from samseg_ros.training.batches import draw_batch
 from samseg_ros.training.cache import Cache
-from samseg_ros.training.recipe import Phase, Recipe, load_recipe
-from samseg_ros.training.trainer import learning_rate, train
+from samseg_ros.training.recipe import Recipe, load_recipe, parse_recipe
+from samseg_ros.training.run_log import read_log, summary
+from samseg_ros.training.trainer import train
 
 
 class TwoLayers(nn.Module):
-    modalities = ("rgb", "thermal", "lidar")
+    """As a model of ours, but small enough for a test: logits at 1/4, batch norm within."""
 
-    def __init__(self):
+    modalities = ("rgb",)
+
+    def __init__(self) -> None:
         super().__init__()
-        self.patch = nn.Conv2d(3, 8, 4, stride=4)
+        self.stem = nn.Conv2d(3, 8, 4, stride=4)
+        self.norm = nn.BatchNorm2d(8)
         self.classes = nn.Conv2d(8, 2, 1)
 
     def coarse_logits(self, inputs, present=None):
-        return self.classes(torch.relu(self.patch(inputs["rgb"])))
+        return self.classes(self.norm(self.stem(inputs["rgb"])).relu())
 
     def forward(self, inputs, present=None):
         return nn.functional.interpolate(self.coarse_logits(inputs), scale_factor=4.0)
 
 
 def toy_cache(frames=8):
-    """Class 1 is the bright half."""
+    """Class 1 is the bright half; the first column is unlabelled."""
     rng = np.random.default_rng(0)
     labels = np.zeros((frames, 64, 64, 1), np.uint8)
     labels[:, :, 32:] = 1
     rgb = (rng.integers(0, 60, (frames, 64, 64, 3)) + 150 * labels).astype(np.uint8)
-    blank = np.zeros((frames, 64, 64, 1), np.uint8)
-    return Cache({"rgb": rgb, "thermal": blank, "lidar": np.zeros((frames, 64, 64, 3), np.float16), "labels": labels})
+    labels[:, :, 0] = 255
+    labels[::2, :, :20] = 255  # so that samples have unlike numbers of labelled pixels
+    return Cache({"rgb": rgb, "labels": labels})
 
 
-def toy_recipe(**changes):
+def toy_recipe(**changes) -> Recipe:
     settings = {
-        "phases": (Phase(steps=40, batch=2, size=(64, 64)),),
-        "warmup_steps": 2,
-        "learning_rate": 0.02,
+        "model": "mm_sam_adapter",
+        "preset": "compact",
+        "phases": [{"steps": 40, "batch": 2, "crop": [64, 64]}],
+        "optimizer": {"learning_rate": 0.02},
+        "schedule": {"warmup_steps": 2},
         "ema_decay": 0.8,
         "precision": "fp32",
-        "checkpoint_every": 20,
+        "checkpoint_every": 10,
         "validate_every": 20,
         "threads": 1,
     }
-    return Recipe(**{**settings, **changes})
+    return parse_recipe({**settings, **changes}, "test")
 
 
 def network():
@@ -58,99 +69,164 @@ def network():
     return TwoLayers()
 
 
-def losses(folder):
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return {row["step"]: row["loss"] for row in rows if "loss" in row}
+def fit(recipe, folder, progress=None, net=None):
+    return train(net or network(), recipe, toy_cache(), toy_cache(2), 2, folder, progress)
 
 
-def test_the_loop_learns_and_keeps_its_recipe(tmp_path):
+def curve(folder):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in read_log(folder)]
+
+
+def test_the_loop_improves_on_its_start_and_keeps_its_recipe(tmp_path):
     recipe = toy_recipe()
-    train(network(), recipe, toy_cache(), toy_cache(2), tmp_path)
-    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [row["val_miou"] for row in rows if "val_miou" in row][-1] > 95
+    fit(recipe, tmp_path)
+    measured = summary(read_log(tmp_path))
+    assert measured["best_miou"] > 95 > measured["start_miou"]
     assert load_recipe(tmp_path / "recipe.yaml") == recipe
+    assert (tmp_path / "curves.html").read_text().count("<svg") == 1
+    assert list((tmp_path / "tensorboard").iterdir())
 
 
-def test_a_resumed_run_ends_in_the_same_weights(tmp_path):
-    whole = train(network(), toy_recipe(), toy_cache(), toy_cache(2), tmp_path / "whole")
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {folder!r})
+from pathlib import Path
+from test_trainer import fit, toy_recipe
+def kill(step, steps, text):
+    if step == 27:
+        os.kill(os.getpid(), signal.SIGKILL)
+fit(toy_recipe(), Path(sys.argv[1]), kill)
+"""
 
-    def kill_at_30(step, steps, text):
-        if step == 40:
+
+def test_a_run_killed_without_warning_resumes_to_the_same_curve_and_weights(tmp_path):
+    whole = fit(toy_recipe(), tmp_path / "whole")
+    command = [sys.executable, "-c", KILLED.format(folder=str(Path(__file__).parent)), str(tmp_path / "parts")]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    saved = torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)
+    assert saved["numbers"]["step"] == 20  # steps 21 to 27 are lost and come again
+    resumed = fit(toy_recipe(), tmp_path / "parts")
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_rows_that_a_killed_run_wrote_after_its_checkpoint_are_not_doubled(tmp_path):
+    def stop(step, steps, text):
+        if step == 25:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(network(), toy_recipe(), toy_cache(), toy_cache(2), tmp_path / "parts", kill_at_30)
-    assert torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)["step"] == 20
-    resumed = train(network(), toy_recipe(), toy_cache(), toy_cache(2), tmp_path / "parts")
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
+        fit(toy_recipe(checkpoint_every=15), tmp_path, stop)
+    assert [row["step"] for row in read_log(tmp_path)] == [0, 20, 20]
+    fit(toy_recipe(checkpoint_every=15), tmp_path)
+    assert [row["step"] for row in read_log(tmp_path)] == [0, 20, 20, 40, 40]
+
+
+def test_the_best_weights_are_kept_not_the_last(tmp_path):
+    diverging = {
+        "optimizer": {"learning_rate": 0.02, "clip_norm": 0},
+        "schedule": {"decay": "constant"},
+        "ema_decay": 0.0,
+    }
+    net = network()
+
+    def break_it(step, steps, text):
+        if step == 21:
+            net.classes.weight.data *= -1  # what was learnt is upside down from here on
+
+    fit(
+        toy_recipe(validate_every=5, **diverging, phases=[{"steps": 22, "batch": 2, "crop": [64, 64]}]),
+        tmp_path,
+        break_it,
+        net,
+    )
+    rows = [row for row in read_log(tmp_path) if "val_miou" in row]
+    assert rows[-1]["val_miou"] < 50 < summary(read_log(tmp_path))["best_miou"]
+    best = torch.load(tmp_path / "best.pt", weights_only=True)["network"]
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in best.items())
+
+
+def test_accumulated_micro_batches_equal_the_whole_batch(tmp_path):
+    settings = {"phases": [{"steps": 6, "batch": 4, "crop": [64, 64]}], "frozen_batch_norm": True}
+    whole = fit(toy_recipe(**settings), tmp_path / "whole").state_dict()
+    parts = fit(toy_recipe(**settings, micro_batch=1), tmp_path / "parts").state_dict()
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, atol=1e-5, rtol=0, msg=name)
+
+
+PROCESS = """
+import sys
+sys.path.insert(0, {folder!r})
+from pathlib import Path
+from test_trainer import fit, toy_recipe
+phases = [{{"steps": 8, "batch": 4, "crop": [64, 64]}}]
+fit(toy_recipe(phases=phases, frozen_batch_norm=True), Path(sys.argv[1]))
+"""
+
+
+def test_two_gloo_processes_equal_one_with_the_doubled_batch(tmp_path):
+    script = tmp_path / "process.py"
+    script.write_text(PROCESS.format(folder=str(Path(__file__).parent)))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    alone = [sys.executable, str(script), str(tmp_path / "one")]
+    together = [*launcher, str(script), str(tmp_path / "two")]
+    for command in (alone, together):
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (torch.load(tmp_path / n / "checkpoint.pt", weights_only=True) for n in ("one", "two"))
+    for name, value in one["network"].items():
+        torch.testing.assert_close(two["network"][name], value, atol=1e-5, rtol=0, msg=name)
+    assert two["numbers"]["running_loss"] == pytest.approx(one["numbers"]["running_loss"], abs=1e-5)
+    assert [row["step"] for row in curve(tmp_path / "two")] == [row["step"] for row in curve(tmp_path / "one")]
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
+    with pytest.raises(SamsegError, match=r"expected a multiple of 1 processes x 3 samples .micro_batch., got 4"):
+        fit(toy_recipe(phases=[{"steps": 1, "batch": 4, "crop": [64, 64]}], micro_batch=3), tmp_path)
 
 
 def test_a_loss_that_is_no_number_stops_with_the_batch_saved(tmp_path):
     broken = network()
     broken.classes.bias.data[:] = float("nan")
-    with pytest.raises(SamsegError, match="the loss is nan"):
-        train(broken, toy_recipe(), toy_cache(), toy_cache(2), tmp_path)
-    assert torch.load(tmp_path / "bad_batch.pt", weights_only=True)["step"] == 0
+    with pytest.raises(SamsegError, match="step 0: the loss is nan"):
+        fit(toy_recipe(), tmp_path, net=broken)
+    saved = torch.load(tmp_path / "bad_batch.pt", weights_only=True)
+    assert saved["step"] == 0
+    assert saved["micro_batches"][0]["inputs"]["rgb"].shape == (2, 3, 64, 64)
 
 
-def test_a_batch_depends_on_seed_and_step_alone():
-    recipe, data = toy_recipe(), toy_cache()
-    one, two = (draw_batch(data, recipe, recipe.phases[0], 5) for _ in range(2))
-    other = draw_batch(data, recipe, recipe.phases[0], 6)
-    assert torch.equal(one.inputs["rgb"], two.inputs["rgb"])
-    assert not torch.equal(one.inputs["rgb"], other.inputs["rgb"])
-
-
-def test_geometry_moves_labels_with_the_image():
-    recipe, data = toy_recipe(), toy_cache()
-    phase = Phase(steps=1, batch=16, size=(64, 64), window=(0.5, 0.9))
-    batch = draw_batch(data, recipe, phase, 0)
-    for rgb, labels in zip(batch.inputs["rgb"].mean(1), batch.labels, strict=True):
-        if 0 < labels.float().mean() < 1:
-            assert rgb[labels == 1].mean() > rgb[labels == 0].mean() + 0.5
-
-
-def test_the_rate_rises_linearly_and_falls_as_a_cosine():
-    recipe = toy_recipe(phases=(Phase(steps=102),))
-    assert learning_rate(recipe, 0) == pytest.approx(0.01)
-    assert learning_rate(recipe, 2) == pytest.approx(0.02)
-    assert learning_rate(recipe, 52) == pytest.approx(0.02 * (0.01 + 0.99 * 0.5))
-    assert learning_rate(recipe, 102) == pytest.approx(0.0002)
-
-
-def test_an_unknown_setting_of_a_recipe_is_refused(tmp_path):
-    path = tmp_path / "r.yaml"
-    path.write_text("phases: [{steps: 1}]\nlearnig_rate: 1\n")
-    with pytest.raises(SamsegError, match="learnig_rate"):
-        load_recipe(path)
-
-
-def test_the_shipped_recipes_load():
-    from samseg_ros.resources import config_dir
-
-    recipes = {p.stem: load_recipe(p) for p in (config_dir() / "training").glob("*.yaml")}
-    fused, alone = recipes["mm_sam_adapter_world"], recipes["mm_sam_adapter_world_rgb"]
-    assert fused.phases == alone.phases  # the card compares them at the same budget
-    assert alone.sensors == ("rgb",)
+def test_frozen_batch_norms_keep_their_statistics_and_others_do_not(tmp_path):
+    short = {"phases": [{"steps": 2, "batch": 2, "crop": [64, 64]}], "ema_decay": 0.0}
+    frozen = fit(toy_recipe(**short, frozen_batch_norm=True), tmp_path / "frozen")
+    moving = fit(toy_recipe(**short), tmp_path / "moving")
+    assert frozen.norm.running_mean.abs().max() == 0
+    assert (
+        torch.load(tmp_path / "moving" / "checkpoint.pt", weights_only=True)["network"]["norm.running_mean"].abs().max()
+        > 0
+    )
+    assert moving.training is False
 
 
 def test_a_run_is_not_resumed_with_another_recipe_nor_from_a_torn_checkpoint(tmp_path):
-    short = {"phases": (Phase(steps=1, batch=1, size=(64, 64)),)}
-    train(network(), toy_recipe(**short), toy_cache(), toy_cache(1), tmp_path)
-    with pytest.raises(SamsegError, match=r"another recipe .different: dice_weight"):
-        train(network(), toy_recipe(**short, dice_weight=0.5), toy_cache(), toy_cache(1), tmp_path)
+    short = {"phases": [{"steps": 1, "batch": 1, "crop": [64, 64]}]}
+    fit(toy_recipe(**short), tmp_path)
+    with pytest.raises(SamsegError, match=r"another recipe .different: ema_decay"):
+        fit(toy_recipe(**short, **{"ema_decay": 0.5}), tmp_path)
     assert load_recipe(tmp_path / "recipe.yaml") == toy_recipe(**short)
-    train(network(), toy_recipe(**{**short, "checkpoint_every": 7}), toy_cache(), toy_cache(1), tmp_path)
+    fit(toy_recipe(**{**short, "checkpoint_every": 7}), tmp_path)
     file = tmp_path / "checkpoint.pt"
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(SamsegError, match=r"checkpoint\.pt cannot be resumed from"):
-        train(network(), toy_recipe(**short), toy_cache(), toy_cache(1), tmp_path)
+        fit(toy_recipe(**short), tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"phases: [{steps: 1}]\nprecision: fp16\n", b"\xff\xfe\xfa"])
-def test_a_recipe_of_unknown_precision_or_that_is_no_text_is_refused(tmp_path, content):
-    path = tmp_path / "r.yaml"
-    path.write_bytes(content)
-    with pytest.raises(SamsegError, match="recipe"):
-        load_recipe(path)
+def test_a_log_whose_last_line_was_cut_off_is_read_and_one_damaged_within_is_refused(tmp_path):
+    (tmp_path / "log.jsonl").write_text(json.dumps({"step": 1, "loss": 2.0}) + '\n{"step": 2, "lo')
+    assert read_log(tmp_path) == [{"step": 1, "loss": 2.0}]
+    (tmp_path / "log.jsonl").write_text('{"step": 2, "lo\n' + json.dumps({"step": 3}) + "\n")
+    with pytest.raises(SamsegError, match=r"log\.jsonl:1: expected a JSON object"):
+        read_log(tmp_path)

@@ -1,0 +1,160 @@
+"""From a recipe and a folder of data to a folder of weights: the parts put together."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from samseg_ros.config import Config
+from samseg_ros.datasets.catalog import DATASETS, open_dataset
+from samseg_ros.datasets.labelled import LabelledDataset
+from samseg_ros.errors import SamsegError
+from samseg_ros.labels import load_labels
+from samseg_ros.models import MODELS, ModelSpec, build_network, save_model
+from samseg_ros.models.checkpoints import read_state
+from samseg_ros.models.sam_checkpoint import load_sam_encoder, sam_encoder_state
+from samseg_ros.training.batches import SampleSource
+from samseg_ros.training.cache import DirectSamples, open_cache
+from samseg_ros.training.fabric import make_fabric
+from samseg_ros.training.recipe import Recipe
+from samseg_ros.training.trainer import train
+
+logger = logging.getLogger(__name__)
+MODEL_FOLDER = "model"
+Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""``with bar("what") as advance: advance(done, in all)``."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run reads and writes."""
+
+    out: Path
+    """Folder of checkpoints, log and weights."""
+    data: Path | None = None
+    """Folder of the dataset; the world needs none."""
+    cache: Path = Path("runs/cache")
+    """Folder of prepared samples, shared by all runs."""
+    workers: int = 1
+    """Processes that prepare samples."""
+
+
+def run_recipe(recipe: Recipe, places: Places, bar: Bar) -> ModelSpec:
+    """Train as a recipe says and write ``out/model``, which ``model.checkpoint`` can name; return its spec.
+
+    Raises:
+        SamsegError: the data, the recipe or the weights to start from are not as they have to be.
+    """
+    fabric = make_fabric(recipe.precision)
+    torch.manual_seed(recipe.seed)
+    known = recipe.data
+    data = open_dataset(known.dataset, places.data, known.train_split, known.limit)
+    validation = open_dataset(known.dataset, places.data, known.val_split, known.validation_limit)
+    _require_sensors(recipe, data)
+    labels = load_labels(data.labels)
+    network = build_network(recipe.model, recipe.preset, recipe.sensors, len(labels), recipe.options)
+    with fabric.rank_zero_first():  # the first process prepares, the others find it done
+        samples = _source(recipe, data, known.train_split, places, bar)
+        unseen = _source(recipe, validation, known.val_split, places, bar)
+    if not (places.out / "checkpoint.pt").exists():
+        start_weights(network, recipe)
+    with bar("training") as advance:
+        trained = train(
+            network,
+            recipe,
+            samples,
+            unseen,
+            len(labels),
+            places.out,
+            lambda done, total, _: advance(done, total),
+            fabric,
+        )
+    height, width = unseen.planes(0)["labels"].shape[:2]
+    spec = spec_of(recipe, data, trained, height * width)
+    if fabric.is_global_zero:
+        spec = save_model(places.out / MODEL_FOLDER, trained, _with_labels(spec, places.out / MODEL_FOLDER))
+    return spec
+
+
+def start_weights(network: nn.Module, recipe: Recipe) -> None:
+    """Fill a fresh network with what the recipe starts from.
+
+    From ``start_from`` whatever has the same name and shape is taken, so that another label set or another sensor can
+    be learnt on top; what stays fresh is said in the log.
+
+    Raises:
+        SamsegError: a file cannot be read, or less than half of the network's parameters are in it.
+    """
+    if recipe.sam_checkpoint:
+        load_sam_encoder(network, sam_encoder_state(read_state(Path(recipe.sam_checkpoint))))
+    if not recipe.start_from:
+        return
+    path = Path(recipe.start_from).expanduser()
+    found = read_state(next(iter(sorted(path.glob("*.safetensors"))), path) if path.is_dir() else path)
+    wanted = network.state_dict()
+    fits = {k: v for k, v in found.items() if k in wanted and wanted[k].shape == v.shape}
+    share = sum(v.numel() for v in fits.values()) / sum(v.numel() for v in wanted.values())
+    if share < 0.5:
+        raise SamsegError(
+            f"start_from: expected weights of {recipe.model} ({recipe.preset}), got {path}, in which only "
+            f"{100 * share:.0f} % of the parameters fit; check model, preset and options"
+        )
+    fresh = [k for k in wanted if k not in fits]
+    network.load_state_dict(fits, strict=False)
+    logger.warning("%s: %.0f %% of the parameters taken; left fresh: %s", path, 100 * share, ", ".join(fresh) or "none")
+
+
+def spec_of(recipe: Recipe, data: LabelledDataset, network: nn.Module, pixels: int) -> ModelSpec:
+    """Say what the weights are for."""
+    name = recipe.data.dataset
+    return ModelSpec(
+        name=recipe.model,
+        preset=recipe.preset,
+        options=recipe.options,
+        labels=data.labels,
+        modalities=tuple(network.modalities),  # type: ignore[arg-type]
+        input_pixels=pixels,
+        weights=f"{recipe.preset}.safetensors",
+        licence="Apache-2.0"
+        if recipe.data.dataset == "world"
+        else f"of the data: {DATASETS[recipe.data.dataset].licence}",
+        paper=MODELS[recipe.model].paper,
+        data=f"{name}, {len(data)} samples of split {recipe.data.train_split}, sensors " + ", ".join(recipe.sensors),
+    )
+
+
+def _require_sensors(recipe: Recipe, data: LabelledDataset) -> None:
+    missing = [name for name in recipe.sensors if name not in data.modalities]
+    if missing:
+        raise SamsegError(
+            f"sensors: expected some of {', '.join(data.modalities)}, which {recipe.data.dataset} has, "
+            f"got {', '.join(missing)}; change the recipe's sensors"
+        )
+
+
+def _source(recipe: Recipe, dataset: LabelledDataset, split: str, places: Places, bar: Bar) -> SampleSource:
+    """Return prepared samples: kept on disk where the recipe says a size, else read each time.
+
+    What is kept has every modality of the dataset, so that recipes of different sensors share it.
+    """
+    if recipe.data.size is None:
+        return DirectSamples(dataset, recipe.sensors, Config())
+    key = f"{recipe.data.dataset}_{split}_{len(dataset)}"
+    with bar(f"preparing {split}") as advance:
+        return open_cache(places.cache, dataset, key, dataset.modalities, recipe.data.size, places.workers, advance)
+
+
+def _with_labels(spec: ModelSpec, folder: Path) -> ModelSpec:
+    """Put a label set of the user's own beside the weights, so that the folder stands alone."""
+    if not spec.labels.endswith(".csv"):
+        return spec
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(spec.labels, folder / "labels.csv")
+    return spec.model_copy(update={"labels": "labels.csv"})
