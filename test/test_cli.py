@@ -132,7 +132,7 @@ def test_a_setting_that_is_no_yaml_is_one_line(samseg: Run) -> None:
 
 def test_training_refuses_an_unknown_model_before_it_renders(samseg: Run, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("model: foo\nframes: 1\nphases: [{steps: 1}]\n")
+    recipe.write_text("model: foo\npreset: compact\nphases: [{steps: 1, crop: [64, 64]}]\n")
     code, _, shown = samseg("train", "--recipe", str(recipe), "--cache", str(tmp_path / "cache"), "-o", str(tmp_path))
     assert code == 2 and "foo" in shown
     assert not (tmp_path / "cache").exists()

@@ -18,6 +18,7 @@ from catkin_pkg.package_version import get_forthcoming_label
 
 ROOT = Path(__file__).resolve().parents[1]
 DECLARED_AS = {
+    "PIL": "pillow",
     "backports": "backports-zstd",
     "builtin_interfaces": "std_msgs",
     "cv2": "opencv-python-headless",

@@ -49,6 +49,16 @@ class Phase(BaseModel):
         return self
 
 
+class JointSettings(BaseModel):
+    """FusionSAM's terms beside the segmentation loss."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    auxiliary: float = Field(0.4, ge=0, description="The segmentation loss of the head that makes the prompts.")
+    reconstruction: float = Field(1.0, ge=0, description="Camera and thermal image rebuilt from their tokens (eq. 5).")
+    beta_commit: float = Field(0.25, ge=0, description="Pull of the latents towards their codes (eq. 6).")
+    fusion: float = Field(0.02, ge=0, description="The fused picture: intensity, gradient, SSIM (20, 20, 10).")
+
+
 class OptimizerSettings(BaseModel):
     """How weights move."""
 
@@ -97,6 +107,7 @@ class Recipe(BaseModel):
     data: DataSettings = DataSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     loss: LossSettings = LossSettings()
+    joint: JointSettings = Field(JointSettings(), description="Only for fusionsam.")
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     phases: tuple[Phase, ...] = Field(min_length=1, description="One after the other.")
@@ -111,6 +122,12 @@ class Recipe(BaseModel):
     workers: int = Field(0, ge=0, description="Processes that read and augment; 0: none of their own.")
     checkpoint_every: int = Field(100, gt=0, description="Steps between checkpoints.")
     validate_every: int = Field(500, gt=0, description="Steps between validations.")
+
+    @model_validator(mode="after")
+    def _joint_is_fusionsams(self) -> Recipe:
+        if self.model != "fusionsam" and self.joint != JointSettings():
+            raise ValueError(f"joint is for fusionsam alone, this is {self.model}")
+        return self
 
     def steps_of(self, samples: int) -> tuple[int, ...]:
         """Return the optimiser steps of each phase for a number of training samples."""
@@ -152,8 +169,11 @@ def parse_recipe(tree: Any, source: str) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        got = "" if first["type"] == "missing" else f", got {first['input']!r}"
-        raise SamsegError(f"{source}: {where}: {first['msg']}{got}; {_remedy(first['loc'])}") from None
+        if first["type"] == "missing":
+            raise SamsegError(f"{source}: {where}: {first['msg']}; add it") from None
+        raise SamsegError(
+            f"{source}: {where}: {first['msg']}, got {first['input']!r}; {_remedy(first['loc'])}"
+        ) from None
 
 
 def shipped_recipes() -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 import yaml
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -36,6 +35,7 @@ from samseg_ros.training.checkpoint import (
 from samseg_ros.training.fabric import freeze_batch_norms, make_fabric, reduced, shared_batch_norms
 from samseg_ros.training.losses.segmentation import class_weights
 from samseg_ros.training.losses.terms import SegmentationLoss
+from samseg_ros.training.objectives import OBJECTIVES, SHARED_METHODS, segmentation
 from samseg_ros.training.parameter_groups import parameter_groups
 from samseg_ros.training.recipe import OptimizerSettings, Phase, Recipe
 from samseg_ros.training.run_log import RunLog
@@ -97,7 +97,10 @@ class Trainer:
         self.criterion = SegmentationLoss(recipe.loss, _class_weights(recipe, data, classes)).to(fabric.device)
         optimizer = make_optimizer(network, recipe.model, recipe.optimizer)
         self.module, wrapped = fabric.setup(network, optimizer)
-        self.module.mark_forward_method("coarse_logits")
+        for method in SHARED_METHODS:
+            if hasattr(network, method):
+                self.module.mark_forward_method(method)
+        self.objective = OBJECTIVES.get(recipe.model, segmentation)
         self.state = State(network, _average(network, recipe), wrapped)
         if (out / CHECKPOINT_FILE).exists():
             load_state(out / CHECKPOINT_FILE, self.state, fabric)
@@ -198,9 +201,7 @@ class Trainer:
         totals: dict[str, Tensor] = {}
         for i, (batch, target) in enumerate(zip(batches, labels, strict=True)):
             with self.fabric.no_backward_sync(self.module, enabled=i + 1 < len(batches)):
-                coarse = self.module.coarse_logits(batch.inputs, batch.present)
-                logits = F.interpolate(coarse.float(), target.shape[1:], mode="bilinear", align_corners=False)
-                loss, parts = self.criterion(logits, target, counts)
+                loss, parts = self.objective(self.module, batch, target, self.criterion, counts, self.recipe)
                 self.fabric.backward(loss)
             for name, value in {"loss": loss.detach(), **{f"loss_{k}": v for k, v in parts.items()}}.items():
                 totals[name] = totals.get(name, torch.zeros_like(value)) + value
