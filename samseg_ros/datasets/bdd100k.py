@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from samseg_ros.datasets.cityscapes import TRAIN_IDS, matched, refuse_unlabelled
-from samseg_ros.datasets.folders import FolderDataset, read_color, read_ids, remap
+from samseg_ros.datasets.cityscapes import TRAIN_IDS
+from samseg_ros.datasets.folders import FolderDataset, matched, read_color, read_ids, refuse_unlabelled, remap
 from samseg_ros.datasets.labelled import Labelled, Sample
 from samseg_ros.types import Frame
 

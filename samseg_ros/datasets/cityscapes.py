@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from samseg_ros.datasets.folders import FolderDataset, id_table, read_color, read_ids, remap, require
+from samseg_ros.datasets.folders import (
+    FolderDataset,
+    id_table,
+    matched,
+    read_color,
+    read_ids,
+    refuse_unlabelled,
+    remap,
+    require,
+)
 from samseg_ros.datasets.labelled import Labelled, Sample
-from samseg_ros.errors import SamsegError
 from samseg_ros.types import UNLABELLED, Frame
 
 SPLITS = ("train", "val")
@@ -52,42 +59,3 @@ def _read(folder: Path, split: str, suffix: str, names: tuple[str, ...], index: 
     table = TRAIN_IDS if suffix == TRAIN_IDS_SUFFIX else LABEL_IDS
     image = read_color(folder / "leftImg8bit" / split / f"{names[index]}_leftImg8bit.png")
     return Frame(image), remap(read_ids(label), table, label)
-
-
-def refuse_unlabelled(dataset_name: str, split: str, unlabelled: tuple[str, ...]) -> None:
-    """Say why a split cannot be opened.
-
-    Raises:
-        SamsegError: the split is one whose labels are not public.
-    """
-    if split in unlabelled:
-        raise SamsegError(
-            f"{dataset_name}: the labels of {split} are not public: its benchmark's server scores masks; use val here"
-        )
-
-
-def matched(dataset_name: str, folder: Path, parts: Mapping[str, str], between: str, expects: str) -> list[str]:
-    """Return what the paths of a sample's files share, sorted: the part between the folder and the suffix.
-
-    Args:
-        dataset_name: for the error.
-        folder: the dataset's root.
-        parts: folder relative to it -> suffix of its files; a name found in one of them has to be in each.
-        between: glob of the folders in which the files stand, ``*/`` for a folder a city, or nothing.
-        expects: the layout, as the catalog shows it.
-
-    Raises:
-        SamsegError: a folder is missing, holds no such file, or lacks one that another has.
-    """
-    require(dataset_name, folder, parts, expects)
-    names = {
-        path.relative_to(folder / part).as_posix().removesuffix(suffix)
-        for part, suffix in parts.items()
-        for path in (folder / part).glob(f"{between}[!.]*{suffix}")
-    }
-    if not names:
-        wanted = " or ".join(f"{part}/{between}*{suffix}" for part, suffix in parts.items())
-        raise SamsegError(f"{dataset_name}: no {wanted} under {folder}\n{expects}")
-    files = (f"{part}/{name}{suffix}" for name in sorted(names) for part, suffix in parts.items())
-    require(dataset_name, folder, files, expects)
-    return sorted(names)

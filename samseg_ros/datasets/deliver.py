@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from samseg_ros.datasets.cityscapes import matched
-from samseg_ros.datasets.folders import FolderDataset, id_table, read_color, remap, require
+from samseg_ros.datasets.folders import FolderDataset, id_table, matched, read_color, remap, require
 from samseg_ros.datasets.labelled import Labelled, Sample
 from samseg_ros.types import UNLABELLED, Frame
 

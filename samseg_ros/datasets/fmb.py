@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from samseg_ros.datasets.folders import FolderDataset, id_table, paired, read_list, require, rgb_thermal
+from samseg_ros.datasets.folders import FolderDataset, id_table, matched, read_list, require, rgb_thermal
 from samseg_ros.datasets.labelled import Sample
 from samseg_ros.errors import SamsegError
 from samseg_ros.types import UNLABELLED
@@ -32,7 +32,7 @@ def open_fmb(folder: Path, split: str) -> FolderDataset:
     """
     home = "test" if split == "test" else "train"
     parts = (f"{home}/Visible", f"{home}/Infrared", f"{home}/Label")
-    names = paired("fmb", folder, parts, EXPECTS)
+    names = matched("fmb", folder, dict.fromkeys(parts, ".png"), "", EXPECTS)
     if split == "val":
         require("fmb", folder, ("val_easy.txt", "val_hard.txt"), EXPECTS)
     difficulty = _difficulty(folder, "test" if split == "test" else "val", names)

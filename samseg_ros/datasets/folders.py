@@ -79,25 +79,43 @@ def require(dataset_name: str, folder: Path, files: Iterable[str], expects: str)
         )
 
 
-def paired(dataset_name: str, folder: Path, parts: Sequence[str], expects: str, suffix: str = ".png") -> list[str]:
-    """Return the stems of the files that folders of equal names share, sorted.
+def matched(dataset_name: str, folder: Path, parts: Mapping[str, str], between: str, expects: str) -> list[str]:
+    """Return what the paths of a sample's files share, sorted: the part between the folder and the suffix.
 
     Args:
         dataset_name: for the error.
         folder: the dataset's root.
-        parts: folders relative to it, as ``train/rgb``; a name found in one of them has to be in each.
+        parts: folder relative to it -> suffix of its files; a name found in one of them has to be in each.
+        between: glob of the folders in which the files stand, ``*/`` for a folder a city, or nothing.
         expects: the layout, as the catalog shows it.
-        suffix: of the files.
 
     Raises:
         SamsegError: a folder is missing, holds no such file, or lacks one that another has.
     """
     require(dataset_name, folder, parts, expects)
-    stems = sorted({path.stem for part in parts for path in (folder / part).glob(f"[!.]*{suffix}")})
-    if not stems:
-        raise SamsegError(f"{dataset_name}: no *{suffix} in {', '.join(parts)} under {folder}\n{expects}")
-    require(dataset_name, folder, (f"{part}/{stem}{suffix}" for stem in stems for part in parts), expects)
-    return stems
+    names = {
+        path.relative_to(folder / part).as_posix().removesuffix(suffix)
+        for part, suffix in parts.items()
+        for path in (folder / part).glob(f"{between}[!.]*{suffix}")
+    }
+    if not names:
+        wanted = " or ".join(f"{part}/{between}*{suffix}" for part, suffix in parts.items())
+        raise SamsegError(f"{dataset_name}: no {wanted} under {folder}\n{expects}")
+    files = (f"{part}/{name}{suffix}" for name in sorted(names) for part, suffix in parts.items())
+    require(dataset_name, folder, files, expects)
+    return sorted(names)
+
+
+def refuse_unlabelled(dataset_name: str, split: str, unlabelled: tuple[str, ...]) -> None:
+    """Say why a split cannot be opened.
+
+    Raises:
+        SamsegError: the split is one whose labels are not public.
+    """
+    if split in unlabelled:
+        raise SamsegError(
+            f"{dataset_name}: the labels of {split} are not public: its benchmark's server scores masks; use val here"
+        )
 
 
 def read_list(path: Path, columns: int = 1) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from samseg_ros.datasets.folders import FolderDataset, paired, rgb_thermal
+from samseg_ros.datasets.folders import FolderDataset, matched, rgb_thermal
 from samseg_ros.datasets.labelled import Sample
 from samseg_ros.datasets.mfnet import TABLE, day_or_night
 
@@ -23,6 +23,6 @@ def open_msrs(folder: Path, split: str) -> FolderDataset:
         SamsegError: something of the split is missing.
     """
     parts = (f"{split}/vi", f"{split}/ir", f"{split}/Segmentation_labels")
-    names = tuple(paired("msrs", folder, parts, EXPECTS))
+    names = tuple(matched("msrs", folder, dict.fromkeys(parts, ".png"), "", EXPECTS))
     samples = tuple(Sample(name, day_or_night(name)) for name in names)
     return FolderDataset("mfnet", ("rgb", "thermal"), samples, partial(rgb_thermal, folder, parts, names, TABLE))

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from samseg_ros.datasets.cityscapes import TRAIN_IDS, matched, refuse_unlabelled
-from samseg_ros.datasets.folders import FolderDataset, read_color, read_ids, remap, require
+from samseg_ros.datasets.cityscapes import TRAIN_IDS
+from samseg_ros.datasets.folders import FolderDataset, matched, read_color, read_ids, refuse_unlabelled, remap, require
 from samseg_ros.datasets.labelled import Labelled, Sample
 from samseg_ros.errors import InputError, SamsegError
 from samseg_ros.types import Frame

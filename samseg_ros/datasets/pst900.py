@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from samseg_ros.datasets.folders import FolderDataset, id_table, paired, rgb_thermal
+from samseg_ros.datasets.folders import FolderDataset, id_table, matched, rgb_thermal
 from samseg_ros.datasets.labelled import Sample
 
 SPLITS = ("train", "test")
@@ -24,6 +24,6 @@ def open_pst900(folder: Path, split: str) -> FolderDataset:
         SamsegError: something of the split is missing.
     """
     parts = (f"{split}/rgb", f"{split}/thermal", f"{split}/labels")
-    names = tuple(paired("pst900", folder, parts, EXPECTS))
+    names = tuple(matched("pst900", folder, dict.fromkeys(parts, ".png"), "", EXPECTS))
     samples = tuple(Sample(name) for name in names)
     return FolderDataset("pst900", ("rgb", "thermal"), samples, partial(rgb_thermal, folder, parts, names, TABLE))

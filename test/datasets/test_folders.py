@@ -15,7 +15,7 @@ from PIL import Image
 from samseg_ros.datasets.folders import (
     FolderDataset,
     id_table,
-    paired,
+    matched,
     read_bands,
     read_color,
     read_ids,
@@ -53,18 +53,18 @@ def test_a_file_that_one_of_the_paired_folders_lacks_is_named(tmp_path: Path) ->
     for file in ("a/2.png", "a/1.png", "b/1.png", "b/2.png", "b/.hidden.png", "b/notes.txt"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
-    assert paired("toy", tmp_path, ("a", "b"), "x") == ["1", "2"]
+    assert matched("toy", tmp_path, {"a": ".png", "b": ".png"}, "", "x") == ["1", "2"]
     (tmp_path / "b" / "1.png").unlink()
     with pytest.raises(SamsegError, match=r"toy: 1 of 4 files are missing under .*: b/1\.png;"):
-        paired("toy", tmp_path, ("a", "b"), "x")
+        matched("toy", tmp_path, {"a": ".png", "b": ".png"}, "", "x")
 
 
 def test_paired_folders_without_any_sample_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    with pytest.raises(SamsegError, match=r"toy: no \*\.png in a under"):
-        paired("toy", tmp_path, ("a",), "x")
+    with pytest.raises(SamsegError, match=r"toy: no a/\*\.png under"):
+        matched("toy", tmp_path, {"a": ".png"}, "", "x")
     with pytest.raises(SamsegError, match=r"toy: 1 of 2 files are missing under .*: b;"):
-        paired("toy", tmp_path, ("a", "b"), "x")
+        matched("toy", tmp_path, {"a": ".png", "b": ".png"}, "", "x")
 
 
 def test_a_list_gives_the_first_word_of_each_line_whatever_ends_the_line(tmp_path: Path) -> None:
