@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -55,6 +55,8 @@ class Batch:
     """(B, H, W) int64."""
     names: tuple[str, ...] = ()
     """Of the samples."""
+    extras: dict[str, Tensor] = field(default_factory=dict)
+    """What else ``coarse_logits`` takes, by its name."""
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device, images in channels-last order."""

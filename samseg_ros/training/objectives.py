@@ -27,7 +27,8 @@ def segmentation(
     module: Any, batch: Batch, labels: Tensor, criterion: SegmentationLoss, counts: Tensor, recipe: Recipe
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the recipe's loss of the logits at the labels' size."""
-    loss, parts = criterion(_at(labels, module.coarse_logits(batch.inputs, batch.present)), labels, counts)
+    coarse = module.coarse_logits(batch.inputs, batch.present, **batch.extras)
+    loss, parts = criterion(_at(labels, coarse), labels, counts)
     return loss, parts
 
 

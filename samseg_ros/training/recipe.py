@@ -116,6 +116,9 @@ class Recipe(BaseModel):
     )
     ema_decay: float = Field(0.0, ge=0, lt=1, description="Of the averaged weights, the ones kept; 0: the last ones.")
     frozen_batch_norm: bool = Field(False, description="Batch norms keep their statistics.")
+    cache_embeddings: bool = Field(
+        False, description="Keep a frozen SAM encoder's embeddings on disk; images may only be mirrored."
+    )
     precision: Literal["fp32", "bf16", "fp16"] = Field("bf16", description="Of the forward pass.")
     seed: int = Field(0, ge=0)
     threads: int = Field(0, ge=0, description="CPU threads of a process; 0: all.")
@@ -127,6 +130,14 @@ class Recipe(BaseModel):
     def _joint_is_fusionsams(self) -> Recipe:
         if self.model != "fusionsam" and self.joint != JointSettings():
             raise ValueError(f"joint is for fusionsam alone, this is {self.model}")
+        return self
+
+    @model_validator(mode="after")
+    def _embeddings_come_again(self) -> Recipe:
+        still = AugmentationSettings(flip=self.augmentation.flip)
+        whole = all(p.crop == self.data.size and p.resize in (None, (1.0, 1.0)) for p in self.phases)
+        if self.cache_embeddings and not (whole and self.augmentation == still):
+            raise ValueError("cache_embeddings wants whole images: crop as data.size, no augmentation but flip")
         return self
 
     def steps_of(self, samples: int) -> tuple[int, ...]:

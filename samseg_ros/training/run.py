@@ -75,6 +75,7 @@ def run_recipe(recipe: Recipe, places: Places, bar: Bar) -> ModelSpec:
             places.out,
             lambda done, total, _: advance(done, total),
             fabric,
+            places.cache / "embeddings",
         )
     height, width = unseen.planes(0)["labels"].shape[:2]
     spec = spec_of(recipe, data, trained, height * width)

@@ -32,6 +32,7 @@ from samseg_ros.training.checkpoint import (
     save_best,
     save_state,
 )
+from samseg_ros.training.embeddings import EmbeddingCache
 from samseg_ros.training.fabric import freeze_batch_norms, make_fabric, reduced, shared_batch_norms
 from samseg_ros.training.losses.segmentation import class_weights
 from samseg_ros.training.losses.terms import SegmentationLoss
@@ -59,6 +60,7 @@ def train(
     out: Path,
     progress: Progress | None = None,
     fabric: Fabric | None = None,
+    embeddings: Path | None = None,
 ) -> nn.Module:
     """Train a network and return it with the weights that validated best (averaged ones where ``ema_decay`` is set).
 
@@ -71,6 +73,7 @@ def train(
         classes: K, of the labels.
         progress: called with (step, steps, a line of text).
         fabric: where to compute; default: as `make_fabric`.
+        embeddings: folder of a frozen encoder's embeddings, for ``cache_embeddings``; default: in ``out``.
 
     Raises:
         SamsegError: the loss is not finite (the batch is saved beside), the checkpoint in ``out`` is damaged or of
@@ -78,6 +81,8 @@ def train(
     """
     require_same_recipe(recipe, out)
     trainer = Trainer(network, recipe, data, classes, out, fabric or make_fabric(recipe.precision))
+    if recipe.cache_embeddings:
+        trainer.embeddings = EmbeddingCache(network, embeddings or out / "embeddings")
     trainer.run(validation, progress)
     load_best(out / BEST_FILE, network)
     return network.eval()
@@ -101,6 +106,7 @@ class Trainer:
             if hasattr(network, method):
                 self.module.mark_forward_method(method)
         self.objective = OBJECTIVES.get(recipe.model, segmentation)
+        self.embeddings: EmbeddingCache | None = None
         self.state = State(network, _average(network, recipe), wrapped)
         if (out / CHECKPOINT_FILE).exists():
             load_state(out / CHECKPOINT_FILE, self.state, fabric)
@@ -199,7 +205,7 @@ class Trainer:
         mass = torch.stack([self.criterion.mass(part) for part in labels]).sum(0)
         counts = reduced(self.fabric, mass, "sum") / self.fabric.world_size
         totals: dict[str, Tensor] = {}
-        for i, (batch, target) in enumerate(zip(batches, labels, strict=True)):
+        for i, (batch, target) in enumerate(zip(self._embedded(batches), labels, strict=True)):
             with self.fabric.no_backward_sync(self.module, enabled=i + 1 < len(batches)):
                 loss, parts = self.objective(self.module, batch, target, self.criterion, counts, self.recipe)
                 self.fabric.backward(loss)
@@ -210,6 +216,12 @@ class Trainer:
         if not math.isfinite(value):
             raise SamsegError(self._save_bad_batch(batches, value))
         return value, means if len(means) > 1 else {}
+
+    def _embedded(self, batches: list[Batch]) -> list[Batch]:
+        if self.embeddings is None:
+            return batches
+        with self.fabric.autocast():
+            return [self.embeddings.attach(batch) for batch in batches]
 
     def validate(self, data: SampleSource) -> None:
         """Score the weights that would be kept, write the row, and keep them where they are the best so far."""
