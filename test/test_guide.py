@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from datasets.trees import mfnet_tree
+from PIL import Image
 from typer.testing import CliRunner
 
 from samseg_ros.cli import app
+from samseg_ros.datasets.catalog import DATASETS
 from samseg_ros.datasets.world import write_recording
 
 SHORT = {
@@ -25,10 +28,24 @@ def commands(root: Path) -> list[str]:
     return [line for block in blocks for line in block.splitlines() if line.startswith("samseg ")]
 
 
+def mfnet_tree(root: Path) -> None:
+    """Eight samples of MFNet's layout, large enough to be trained on."""
+    rng = np.random.default_rng(0)
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    names = [f"{i:05d}{'DN'[i % 2]}" for i in range(8)]
+    for name in names:
+        Image.fromarray(rng.integers(0, 255, (64, 96, 4), np.uint8)).save(root / "images" / f"{name}.png")
+        Image.fromarray(rng.integers(0, 9, (64, 96), np.uint8)).save(root / "labels" / f"{name}.png")
+    for split, part in {"train": names[:4], "val": names[4:6], "test": names[6:]}.items():
+        (root / f"{split}.txt").write_text("\n".join(part) + "\n")
+
+
 @pytest.mark.slow
 def test_every_command_of_the_guide_runs_in_its_order(project_root: Path, tmp_path: Path, monkeypatch) -> None:
     mfnet_tree(tmp_path / "data" / "mfnet")
     write_recording(tmp_path / "my_bag", "test", ("night",), 1)
+    monkeypatch.setitem(DATASETS, "mfnet", replace(DATASETS["mfnet"], sizes={}))  # the tree is no whole download
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for command in commands(project_root):

@@ -63,7 +63,7 @@ PRESETS: dict[str, Preset] = {
         frozen=False,
         dim=128,
         resnet=ResNetShape("resnet18", (2, 2, 2, 2), (32, 64, 128, 256), stem="deep_tiered", stem_width=16),
-        widths=(64, 32, 32),
+        widths=(48, 32, 24),
     ),
 }
 
