@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -41,7 +40,6 @@ def mfnet_tree(root: Path) -> None:
         (root / f"{split}.txt").write_text("\n".join(part) + "\n")
 
 
-@pytest.mark.slow
 def test_every_command_of_the_guide_runs_in_its_order(project_root: Path, tmp_path: Path, monkeypatch) -> None:
     mfnet_tree(tmp_path / "data" / "mfnet")
     write_recording(tmp_path / "my_bag", "test", ("night",), 1)

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from samseg_ros.errors import SamsegError
 from samseg_ros.training.augmentation import AugmentationSettings, Planes, augment, present_flags, to_tensors
+from samseg_ros.training.processes import WORKERS
 
 
 class SampleSource(Protocol):
@@ -161,6 +162,7 @@ def loader(
         batch_size=None,
         sampler=chunks,
         num_workers=workers,
+        multiprocessing_context=WORKERS if workers else None,
         collate_fn=_as_it_is,
         worker_init_fn=_one_thread,
         generator=own_generator,

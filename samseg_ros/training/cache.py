@@ -22,6 +22,7 @@ from samseg_ros.datasets.world.labelled import LabelledWorld
 from samseg_ros.errors import SamsegError
 from samseg_ros.sensing.modalities import MODALITIES
 from samseg_ros.training.augmentation import Planes
+from samseg_ros.training.processes import WORKERS
 from samseg_ros.types import Frame
 
 Array = NDArray[np.generic]
@@ -60,6 +61,18 @@ class Cache:
     def name(self, i: int) -> str:
         """Name of a sample."""
         return self.names[i] if self.names else str(i)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Hand maps to other processes by their files, not by their content."""
+        mapped = {k: a.filename if isinstance(a, np.memmap) and a.filename else a for k, a in self.arrays.items()}
+        present = {name: np.array(flags) for name, flags in self.present.items()}
+        return {"arrays": mapped, "present": present, "names": self.names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the maps again."""
+        arrays = {k: a if isinstance(a, np.ndarray) else np.load(a, mmap_mode="r") for k, a in state["arrays"].items()}
+        for name, value in {**state, "arrays": arrays}.items():
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
@@ -161,11 +174,13 @@ def open_cache(
 def _prepared(
     samples: range, dataset: LabelledDataset, modalities: tuple[str, ...], size: tuple[int, int], workers: int
 ) -> Iterator[Planes]:
-    """Yield samples in order, prepared by several processes; none is started where there is nothing to do."""
-    if samples:
-        with ProcessPoolExecutor(workers) as pool:
-            read = partial(_read_in_worker, dataset=dataset, modalities=modalities, size=size)
-            yield from pool.map(read, samples, chunksize=8)
+    """Yield samples in order, prepared by several processes; with one worker, by this one."""
+    read = partial(_read, dataset=dataset, modalities=modalities, size=size, config=Config())
+    if workers == 1 or len(samples) < 2:
+        yield from map(read, samples)
+        return
+    with ProcessPoolExecutor(workers, WORKERS, cv2.setNumThreads, (1,)) as pool:
+        yield from pool.map(read, samples, chunksize=8)
 
 
 def fingerprint(dataset: LabelledDataset) -> str:
@@ -191,11 +206,6 @@ def _read(
         return prepare(frame, labels, modalities, size, config)
     except SamsegError as error:
         raise SamsegError(f"sample {dataset.samples[i].name}: {error}") from None
-
-
-def _read_in_worker(i: int, dataset: LabelledDataset, modalities: tuple[str, ...], size: tuple[int, int]) -> Planes:
-    cv2.setNumThreads(1)
-    return _read(i, dataset, modalities, size, Config())
 
 
 def _done(state: Path) -> int:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from samseg_ros.datasets.mfnet import open_mfnet
 from samseg_ros.errors import SamsegError
 from samseg_ros.sensing.modalities import IMAGENET_MEAN, IMAGENET_STD
 from samseg_ros.training.augmentation import AugmentationSettings, to_tensors
 from samseg_ros.training.batches import SampleStream, collate, loader, plain_batches, positions
-from samseg_ros.training.cache import Cache
+from samseg_ros.training.cache import Cache, DirectSamples
 
 SENSORS = ("rgb", "thermal", "lidar")
 SETTINGS = AugmentationSettings(
@@ -158,15 +159,15 @@ def test_a_sensor_that_is_lacking_or_dropped_is_zero_and_flagged():
     assert dropped == {"thermal", "lidar"}
 
 
-class Torn(Cache):
-    def planes(self, i):
-        raise SamsegError(f"sample {i}: the file is damaged")
-
-
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_sample_that_cannot_be_read_is_one_clear_error(workers):
-    with pytest.raises(SamsegError, match=r"^sample \d: the file is damaged$"):
-        batches(workers=workers, source=Torn(cache().arrays))
+def test_a_sample_that_cannot_be_read_is_one_clear_error(workers, tmp_path):
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "00001D.png").write_bytes(b"no picture")
+    (tmp_path / "train.txt").write_text("00001D\n")
+    torn = DirectSamples(open_mfnet(tmp_path, "train"), ("rgb",))
+    with pytest.raises(SamsegError, match=r"^\S+00001D\.png: not a readable image"):
+        next(iter(loader(torn, SETTINGS, (16, 16), ("rgb",), 0, [[0]], workers)))
 
 
 def test_no_sample_at_all_is_refused():

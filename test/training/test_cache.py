@@ -1,7 +1,7 @@
 """Prepared samples are kept, prepared again where they were lost, and never taken from damaged files."""
 
+import pickle
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -59,11 +59,10 @@ def opened(monkeypatch, tmp_path):
     prepared = []
     read = cache._read
 
-    def told(i, *rest):
+    def told(i, *rest, **named):
         prepared.append(i)
-        return read(i, *rest)
+        return read(i, *rest, **named)
 
-    monkeypatch.setattr(cache, "ProcessPoolExecutor", ThreadPoolExecutor)
     monkeypatch.setattr(cache, "_read", told)
     folder = tmp_path / "cache"
 
@@ -169,9 +168,19 @@ def test_the_world_is_kept_as_it_is_rendered(opened):
 
 def test_processes_prepare_and_progress_is_told(tmp_path):
     told = []
-    data = open_cache(tmp_path, Numbers(), "numbers", ("rgb",), SIZE, 2, lambda *done: told.append(done))
-    assert told == [(5, 5)]
-    assert data.arrays["labels"][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    data = open_cache(tmp_path / "two", open_world("val", 2), "w", ("rgb",), SIZE, 2, lambda *done: told.append(done))
+    assert told == [(2, 2)]
+    alone = open_cache(tmp_path / "one", open_world("val", 2), "w", ("rgb",), SIZE, 1)
+    assert np.array_equal(data.arrays["rgb"], alone.arrays["rgb"])
+
+
+def test_a_cache_goes_to_other_processes_by_its_files(opened):
+    data, _, _ = opened()
+    sent = pickle.dumps(data)
+    assert len(sent) < 4000  # the maps hold 5 x 24 x 32 x 8 bytes
+    there = pickle.loads(sent)
+    assert all(np.array_equal(there.arrays[name], array) for name, array in data.arrays.items())
+    assert there.names == data.names and np.array_equal(there.present["depth"], data.present["depth"])
 
 
 def test_a_sample_that_cannot_be_used_is_named(opened):
