@@ -78,22 +78,24 @@ def build_encoder(size: str) -> SamEncoder:
 
 
 def load_sam_encoder(network: nn.Module, checkpoint: SamCheckpoint) -> None:
-    """Put SAM's encoder into a network that holds one as ``backbone.encoder``, every key strictly.
+    """Put SAM's encoder into a network that holds one, every key strictly.
+
+    It is ``backbone.encoder`` (MM SAM-adapter), or ``image_encoder`` with its ``neck`` (AD-SAM, FusionSAM).
 
     Raises:
         SamsegError: the network has no such encoder, or one of another size.
     """
-    encoder = getattr(getattr(network, "backbone", None), "encoder", None)
+    encoder = getattr(getattr(network, "backbone", network), "encoder", getattr(network, "image_encoder", None))
     if not isinstance(encoder, SamEncoder):
-        raise SamsegError(
-            f"{type(network).__name__} has no SAM encoder (backbone.encoder) to put a SAM checkpoint into"
-        )
+        raise SamsegError(f"{type(network).__name__} has no SAM encoder to put a SAM checkpoint into")
     if faults := misfits(checkpoint.encoder, {name: value.shape for name, value in encoder.state_dict().items()}):
         raise SamsegError(
             f"SAM {checkpoint.size} does not fit the network's encoder of width {encoder.dim} and depth "
             f"{len(encoder.blocks)}: {faults}; choose the preset that is made for this checkpoint"
         )
     encoder.load_state_dict(checkpoint.encoder)
+    if isinstance(neck := getattr(network, "neck", None), nn.Module):
+        neck.load_state_dict(checkpoint.neck)
 
 
 def _size(state: Mapping[str, Tensor]) -> str:

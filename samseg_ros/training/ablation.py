@@ -147,7 +147,7 @@ def _plot(ablation: Ablation, results: Mapping[str, Mapping[str, Any]], path: Pa
     from matplotlib.figure import Figure
 
     columns = list(next(iter(results.values()))["miou"])
-    figure = Figure(figsize=(9, 1 + 0.3 * len(results) * len(columns)), layout="constrained")
+    figure = Figure(figsize=(9, 1.5 + 0.15 * len(results) * len(columns)), layout="constrained")
     axes = figure.subplots()
     height = 0.8 / len(columns)
     for i, column in enumerate(columns):
@@ -158,6 +158,7 @@ def _plot(ablation: Ablation, results: Mapping[str, Mapping[str, Any]], path: Pa
         axes.barh(places, middle, height, xerr=reach, label=column, error_kw={"lw": 1})
     axes.set_yticks([y + 0.4 - height / 2 for y in range(len(results))], list(results))
     axes.invert_yaxis()
+    axes.margins(y=0.01)
     axes.set_xlabel("mIoU %, with 95 % interval over frames")
     axes.set_title(ablation.about, fontsize=9, wrap=True)
     axes.legend()

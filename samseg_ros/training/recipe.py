@@ -104,6 +104,7 @@ class Recipe(BaseModel):
     sensors: tuple[str, ...] = Field(("rgb",), description="Modalities the network may see, rgb first.")
     start_from: str = Field("", description="Weights to fine-tune: a model folder or file; what fits is taken.")
     sam_checkpoint: str = Field("", description="SAM's own checkpoint for the image encoder (sam_vit_*.pth).")
+    resnet_checkpoint: str = Field("", description="ImageNet weights of ad_sam's ResNet (torchvision's names).")
     data: DataSettings = DataSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     loss: LossSettings = LossSettings()

@@ -18,7 +18,7 @@ from samseg_ros.datasets.labelled import LabelledDataset
 from samseg_ros.errors import SamsegError
 from samseg_ros.labels import load_labels
 from samseg_ros.models import MODELS, ModelSpec, build_network, save_model
-from samseg_ros.models.checkpoints import read_state
+from samseg_ros.models.checkpoints import misfits, read_state
 from samseg_ros.models.sam_checkpoint import load_sam_encoder, sam_encoder_state
 from samseg_ros.training.batches import SampleSource
 from samseg_ros.training.cache import DirectSamples, open_cache
@@ -95,6 +95,8 @@ def start_weights(network: nn.Module, recipe: Recipe) -> None:
     """
     if recipe.sam_checkpoint:
         load_sam_encoder(network, sam_encoder_state(read_state(Path(recipe.sam_checkpoint))))
+    if recipe.resnet_checkpoint:
+        _load_resnet(network, Path(recipe.resnet_checkpoint))
     if not recipe.start_from:
         return
     path = Path(recipe.start_from).expanduser()
@@ -110,6 +112,17 @@ def start_weights(network: nn.Module, recipe: Recipe) -> None:
     fresh = [k for k in wanted if k not in fits]
     network.load_state_dict(fits, strict=False)
     logger.warning("%s: %.0f %% of the parameters taken; left fresh: %s", path, 100 * share, ", ".join(fresh) or "none")
+
+
+def _load_resnet(network: nn.Module, path: Path) -> None:
+    """Put ImageNet weights into the network's ResNet, its classifier (``fc``) aside."""
+    resnet = getattr(network, "resnet", None)
+    if not isinstance(resnet, nn.Module):
+        raise SamsegError(f"resnet_checkpoint: {type(network).__name__} has no ResNet; leave it empty")
+    found = {name: value for name, value in read_state(path).items() if not name.startswith("fc.")}
+    if faults := misfits(found, {name: value.shape for name, value in resnet.state_dict().items()}):
+        raise SamsegError(f"{path} does not fit the network's ResNet: {faults}")
+    resnet.load_state_dict(found)
 
 
 def spec_of(recipe: Recipe, data: LabelledDataset, network: nn.Module, pixels: int) -> ModelSpec:

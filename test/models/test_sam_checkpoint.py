@@ -14,6 +14,7 @@ from samseg_ros.models import build_network
 from samseg_ros.models.checkpoints import read_state
 from samseg_ros.models.mm_sam_adapter import PRESETS
 from samseg_ros.models.sam_checkpoint import SIZES, build_encoder, load_sam_encoder, sam_encoder_state
+from samseg_ros.networks.sam_neck import SamNeck
 
 segment_anything = pytest.importorskip("segment_anything", reason="segment-anything is not installed")
 
@@ -104,6 +105,20 @@ def test_the_presets_named_like_a_sam_have_its_shape() -> None:
         preset, size = PRESETS[name], SIZES[name]
         assert (preset.vit_dim, preset.vit_depth, preset.vit_heads) == (size.dim, size.depth, size.heads)
         assert (preset.global_blocks, preset.window, preset.table) == (size.global_blocks, 14, (64, 64))
+
+
+@pytest.mark.parametrize(("name", "sensors"), [("ad_sam", ("rgb",)), ("fusionsam", ("rgb", "thermal"))])
+def test_encoder_and_neck_of_the_other_models_are_filled(
+    name: str, sensors: tuple[str, ...], state: dict[str, Tensor]
+) -> None:
+    with torch.device("meta"):
+        network = build_network(name, "vit_b", sensors, 3)
+    network.image_encoder, network.neck = build_encoder("vit_b"), SamNeck(768)  # the only parts with memory
+    load_sam_encoder(network, sam_encoder_state(state))
+    for part in ("image_encoder", "neck"):
+        for key, value in getattr(network, part).state_dict().items():
+            theirs = f"image_encoder.{'neck.' if part == 'neck' else ''}{key}"
+            assert torch.equal(value, state[theirs]), theirs
 
 
 def test_a_network_of_another_size_is_told_both() -> None:

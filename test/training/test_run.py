@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from samseg_ros.config import ModelConfig
+from samseg_ros.errors import SamsegError
+from samseg_ros.models import ModelSpec, build_network, load_model, read_spec, save_model
+from samseg_ros.training.recipe import load_recipe
+from samseg_ros.training.run import Places, run_recipe, start_weights
+
+TINY = {
+    "data.limit": 4,
+    "data.validation_limit": 2,
+    "data.size": [64, 96],
+    "phases": [{"steps": 2, "batch": 2, "crop": [64, 64]}],
+    "precision": "fp32",
+}
+
+
+class Silent:
+    """A progress bar that shows nothing."""
+
+    def __init__(self, what):
+        pass
+
+    def __enter__(self):
+        return lambda done, total: None
+
+    def __exit__(self, *_):
+        return None
+
+
+def adapter(classes, sensors=("rgb", "thermal")):
+    return build_network("mm_sam_adapter", "compact", sensors, classes)
+
+
+def test_a_recipe_on_the_world_ends_in_a_folder_that_the_pipeline_loads(tmp_path):
+    recipe = load_recipe("mm_sam_adapter_world", TINY)
+    spec = run_recipe(recipe, Places(tmp_path / "run", None, tmp_path / "cache", 1), Silent)
+    assert read_spec(tmp_path / "run" / "model" / "model.yaml") == spec
+    assert (spec.modalities, spec.labels, spec.input_pixels) == (("rgb", "thermal", "lidar"), "world", 64 * 96)
+    assert len(load_model(ModelConfig(checkpoint=str(tmp_path / "run" / "model"))).labels) == 12
+
+
+def test_a_sensor_that_the_dataset_lacks_is_refused(tmp_path):
+    recipe = load_recipe("mm_sam_adapter_world", {**TINY, "sensors": ["rgb", "event"]})
+    with pytest.raises(SamsegError, match="sensors: expected some of rgb, thermal, lidar, which world has, got event"):
+        run_recipe(recipe, Places(tmp_path / "run", None, tmp_path / "cache", 1), Silent)
+
+
+def test_fine_tuning_takes_what_fits_and_says_what_stays_fresh(tmp_path, caplog):
+    source = adapter(7)
+    spec = {"name": "mm_sam_adapter", "preset": "compact", "labels": "world", "modalities": source.modalities}
+    rest = {"input_pixels": 4096, "weights": "w.safetensors", "licence": "x"}
+    save_model(tmp_path, source, ModelSpec(**spec, **rest))
+    network = adapter(12, ("rgb", "thermal", "lidar"))
+    with caplog.at_level(logging.WARNING):
+        start_weights(network, load_recipe("mm_sam_adapter_world", {"start_from": str(tmp_path)}))
+    stem = "backbone.prior.rgb_stem.stem.0.weight"
+    name = stem if stem in network.state_dict() else next(k for k in network.state_dict() if "rgb_stem" in k)
+    assert torch.equal(network.state_dict()[name], source.state_dict()[name].half().float())
+    assert "left fresh: " in caplog.text and "x_stems.lidar" in caplog.text and "decode_head" in caplog.text
+
+
+def test_weights_of_another_model_are_refused_as_a_start(tmp_path):
+    torch.save(torch.nn.Linear(3, 3).state_dict(), tmp_path / "w.pt")
+    recipe = load_recipe("mm_sam_adapter_world", {"start_from": str(tmp_path / "w.pt")})
+    with pytest.raises(SamsegError, match="only 0 % of the parameters fit"):
+        start_weights(adapter(12), recipe)
+
+
+def test_a_resnet_is_filled_from_a_file_whose_classifier_is_left_aside(tmp_path):
+    network = build_network("ad_sam", "compact", ("rgb",), 3)
+    theirs = {name: torch.full_like(value, 0.5) for name, value in network.resnet.state_dict().items()}
+    torch.save({**theirs, "fc.weight": torch.zeros(2, 2)}, tmp_path / "resnet.pth")
+    start_weights(network, load_recipe("ad_sam_world", {"resnet_checkpoint": str(tmp_path / "resnet.pth")}))
+    assert all(torch.equal(value, theirs[name]) for name, value in network.resnet.state_dict().items())
+    with pytest.raises(SamsegError, match="MmSamAdapter has no ResNet"):
+        start_weights(adapter(3), load_recipe("ad_sam_world", {"resnet_checkpoint": str(tmp_path / "resnet.pth")}))
