@@ -212,10 +212,10 @@ class Trainer:
             for name, value in {"loss": loss.detach(), **{f"loss_{k}": v for k, v in parts.items()}}.items():
                 totals[name] = totals.get(name, torch.zeros_like(value)) + value
         means = {name: float(reduced(self.fabric, value, "mean")) for name, value in totals.items()}
-        value = means.pop("loss")
-        if not math.isfinite(value):
-            raise SamsegError(self._save_bad_batch(batches, value))
-        return value, means if len(means) > 1 else {}
+        whole = means.pop("loss")
+        if not math.isfinite(whole):
+            raise SamsegError(self._save_bad_batch(batches, whole))
+        return whole, means if len(means) > 1 else {}
 
     def _embedded(self, batches: list[Batch]) -> list[Batch]:
         if self.embeddings is None:
