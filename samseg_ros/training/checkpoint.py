@@ -95,7 +95,7 @@ def require_same_recipe(recipe: Recipe, folder: Path) -> None:
         SamsegError: a setting that says what is learnt differs (named).
     """
     path = folder / RECIPE_FILE
-    if path.exists():
+    if path.exists() and (folder / CHECKPOINT_FILE).exists():  # else nothing of it was learnt
         began = load_recipe(path).model_dump(exclude=FREE_SETTINGS)
         changed = [name for name, value in recipe.model_dump(exclude=FREE_SETTINGS).items() if value != began[name]]
         if changed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,6 +13,9 @@ from samseg_ros.errors import SamsegError, nearest
 from samseg_ros.resources import config_dir
 from samseg_ros.training.augmentation import AugmentationSettings
 from samseg_ros.training.losses.terms import LossSettings
+
+Side = Annotated[int, Field(ge=64, description="Pixels.")]
+"""Networks take images from 64 x 64."""
 
 
 class DataSettings(BaseModel):
@@ -26,7 +29,7 @@ class DataSettings(BaseModel):
     validation_limit: int | None = Field(None, gt=0, description="The same for the validation split.")
     train_split: str = "train"
     val_split: str = "val"
-    size: tuple[int, int] | None = Field(
+    size: tuple[Side, Side] | None = Field(
         None, description="Height and width to which samples are brought once and kept on disk; none: read each time."
     )
 
@@ -38,7 +41,7 @@ class Phase(BaseModel):
     steps: int | None = Field(None, gt=0, description="Optimiser steps.")
     epochs: float | None = Field(None, gt=0, description="Passes over the training samples.")
     batch: int = Field(8, gt=0, description="Samples of one optimiser step, over all processes and micro-batches.")
-    crop: tuple[int, int] = Field(description="Height and width that the network sees, pixels.")
+    crop: tuple[Side, Side] = Field(description="Height and width that the network sees, pixels.")
     resize: tuple[float, float] | None = Field(None, description="In place of augmentation.resize.")
     loss_stride: int = Field(1, gt=0, description="The loss looks at every n-th row and column.")
 

@@ -49,6 +49,8 @@ def test_the_cards_two_nets_have_the_same_budget():
         (ONE_PHASE + "schedule: {warmup: exponential, warmup_steps: 5}\n", "needs warmup_from above 0"),
         (ONE_PHASE + "loss: {terms: {cross_entropi: 1}}\n", "cross_entropi"),
         ("phases: []\n", "phases"),
+        ("phases: [{steps: 1, crop: [32, 64]}]\n", r"phases\.0\.crop\.0: .*greater than or equal to 64, got 32"),
+        (ONE_PHASE + "data: {size: [0, 0]}\n", r"data\.size\.0: .*greater than or equal to 64, got 0"),
         ("phases: [{steps: 1, batch: 2}]\n", r"phases\.0\.crop: Field required"),
     ],
 )

@@ -224,6 +224,14 @@ def test_a_run_is_not_resumed_with_another_recipe_nor_from_a_torn_checkpoint(tmp
         fit(toy_recipe(**short), tmp_path)
 
 
+def test_a_run_that_failed_before_its_first_checkpoint_does_not_bind_its_folder(tmp_path):
+    short = {"phases": [{"steps": 1, "batch": 4, "crop": [64, 64]}]}
+    with pytest.raises(SamsegError, match="micro_batch"):
+        fit(toy_recipe(**short, micro_batch=3), tmp_path)
+    fit(toy_recipe(**short, ema_decay=0.5), tmp_path)
+    assert load_recipe(tmp_path / "recipe.yaml").ema_decay == 0.5
+
+
 def test_a_log_whose_last_line_was_cut_off_is_read_and_one_damaged_within_is_refused(tmp_path):
     (tmp_path / "log.jsonl").write_text(json.dumps({"step": 1, "loss": 2.0}) + '\n{"step": 2, "lo')
     assert read_log(tmp_path) == [{"step": 1, "loss": 2.0}]
