@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from typer.core import TyperGroup
 
 from samseg_ros.errors import SamsegError
@@ -47,11 +47,11 @@ def table(context: typer.Context) -> None:
     from samseg_ros.datasets.catalog import DATASETS
     from samseg_ros.labels import load_labels
 
-    rows = Table("name", "about", "sensors", "classes", "splits", "licence")
+    rows = Table(Column("name", no_wrap=True), "about", "sensors", "classes", "splits")
     for name, entry in DATASETS.items():
         classes = str(len(load_labels(entry.labels))) if entry.labels else "own"
         splits = " ".join(entry.splits)
-        rows.add_row(name, entry.about, " ".join(entry.modalities), classes, splits, entry.licence)
+        rows.add_row(name, entry.about, " ".join(entry.modalities), classes, splits)
     out.print(rows)
 
 

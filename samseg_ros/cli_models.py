@@ -86,7 +86,7 @@ def _evaluate_dataset(data: str, split: str, model: str, checkpoint: str, folder
     pipeline = _pipeline(checkpoint, model)
     with bar("scoring") as advance:
         scores = score_dataset(pipeline, open_dataset(name, Path(path) if path else None, split), (), advance)
-    text = f"{name}, split {split}, {len(scores.samples)} frames\n\n{scores.markdown()}"
+    text = f"{checkpoint or model} on {name}, split {split}, {len(scores.samples)} frames\n\n{scores.markdown()}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(text)
     (folder / "metrics.json").write_text(json.dumps({"dataset": name, "split": split, **scores.summary()}, indent=2))

@@ -11,11 +11,18 @@ from rich.console import Console
 
 from samseg_ros.errors import SamsegError
 from samseg_ros.progress import bar
+from samseg_ros.resources import config_dir
 
 if TYPE_CHECKING:
     from samseg_ros.training.run import Places
 
 out = Console()
+
+
+def _shipped(folder: str) -> str:
+    return ", ".join(sorted(path.stem for path in (config_dir() / folder).glob("*.yaml")))
+
+
 DATA = Annotated[
     Optional[Path],  # noqa: UP045 typer reads it at run time
     typer.Option("--data", "-d", help="Folder of the dataset, as downloaded; the world needs none."),
@@ -36,7 +43,7 @@ def register(app: typer.Typer) -> None:
 
 def train(
     recipe: Annotated[
-        str, typer.Option("--recipe", "-r", help="A recipe under config/training, or a YAML file.")
+        str, typer.Option("--recipe", "-r", help=f"A YAML file, or a shipped recipe: {_shipped('training')}.")
     ] = "mm_sam_adapter_world",
     data: DATA = None,
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of checkpoints, log and weights.")] = Path(
@@ -55,20 +62,22 @@ def train(
     from samseg_ros.training.run_log import read_log, summary
 
     chosen = load_recipe(recipe, _changes(settings))
+    if (folder / "checkpoint.pt").is_file():
+        out.print(f"going on from the last checkpoint in {folder}", soft_wrap=True, highlight=False)
     run_recipe(chosen, _places(folder, data, cache, workers), bar)
     if int(os.environ.get("RANK", 0)):
         return
     measured = summary(read_log(folder))
     out.print(
         f"validation mIoU {measured['start_miou']:.1f} % at the start, {measured['best_miou']:.1f} % at best "
-        f"(step {measured['best_step']} of {measured['steps']}), {measured['seconds'] / 60:.0f} minutes"
+        f"(step {measured['best_step']} of {measured['steps']}), {_duration(measured['seconds'])}"
     )
     out.print(f"curves: {folder / 'curves.html'}; TensorBoard: tensorboard --logdir {folder / 'tensorboard'}")
     out.print(f"weights: {folder / MODEL_FOLDER}; use them with --set model.checkpoint={folder / MODEL_FOLDER}")
 
 
 def ablate(
-    name: Annotated[str, typer.Argument(help="A set under config/ablations, or a YAML file.")],
+    name: Annotated[str, typer.Argument(help=f"A YAML file, or a shipped set: {_shipped('ablations')}.")],
     data: DATA = None,
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of all runs, the table and the plots.")] = Path(
         "runs/ablation"
@@ -86,6 +95,10 @@ def ablate(
     table = run_ablation(load_ablation(name, _changes(settings)), _places(folder, data, cache, workers), bar, out.print)
     out.print(table, markup=False, highlight=False, soft_wrap=True)
     out.print(f"written: {folder / 'table.md'}, {folder / 'table.png'}")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def _places(folder: Path, data: Path | None, cache: Path, workers: int) -> Places:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ def make_fabric(precision: str) -> Fabric:
     Under ``torchrun --nproc-per-node N`` it is one of N data-parallel processes (NCCL on GPUs, gloo on CPUs); else it
     takes one device.
     """
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it tells what the recipe says already
     world, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     fabric = Fabric(
