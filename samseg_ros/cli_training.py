@@ -68,6 +68,8 @@ def train(
     if int(os.environ.get("RANK", 0)):
         return
     measured = summary(read_log(folder))
+    if not measured:
+        raise SamsegError(f"{folder / 'log.jsonl'} holds no validation; the weights are in {folder / MODEL_FOLDER}")
     out.print(
         f"validation mIoU {measured['start_miou']:.1f} % at the start, {measured['best_miou']:.1f} % at best "
         f"(step {measured['best_step']} of {measured['steps']}), {_duration(measured['seconds'])}"

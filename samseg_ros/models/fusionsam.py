@@ -79,7 +79,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: Lightning Fabric puts converted tensors into what a shared module returns
 class FusionSamOutputs:
     """Everything that the losses need; h, w are H / 4, W / 4 rounded up."""
 

@@ -95,13 +95,21 @@ def run_ablation(chosen: tuple[Ablation, list[Variant]], places: Places, bar: Ba
             run_recipe(variant.recipe, replace(places, out=folder), bar)
             scores = _score(ablation, variant, places, folder, bar)
             done.write_text(json.dumps(scores, indent=2))
-        results[variant.name] = json.loads(done.read_text())
+        results[variant.name] = _scores(done)
     table = markdown(ablation, results)
     places.out.mkdir(parents=True, exist_ok=True)
     (places.out / "table.md").write_text(table)
     (places.out / "table.json").write_text(json.dumps(results, indent=2))
     _plot(ablation, results, places.out / "table.png")
     return table
+
+
+def _scores(path: Path) -> dict[str, Any]:
+    try:
+        scores: dict[str, Any] = json.loads(path.read_text())
+        return scores
+    except (OSError, ValueError) as error:
+        raise SamsegError(f"{path} is damaged ({error}); remove it, the variant is scored again") from None
 
 
 def _score(ablation: Ablation, variant: Variant, places: Places, folder: Path, bar: Bar) -> dict[str, Any]:

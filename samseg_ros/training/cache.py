@@ -210,7 +210,10 @@ def _read(
 
 def _done(state: Path) -> int:
     try:
-        return int(json.loads(state.read_text())["frames"])
+        done = int(json.loads(state.read_text())["frames"])
+        if done < 0:
+            raise ValueError(f"{done} samples")
+        return done
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(state, error) from None
 
@@ -221,6 +224,8 @@ def _map(path: Path, shape: tuple[int, ...], kind: type) -> NDArray[Any]:
     try:
         np.load(path, mmap_mode="r")  # "r+" would fill a truncated file up with zeros
         existing: NDArray[Any] = np.load(path, mmap_mode="r+")
+        if existing.shape != shape or existing.dtype != kind:
+            raise ValueError(f"expected {shape} {np.dtype(kind)}, got {existing.shape} {existing.dtype}")
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(path, error) from None
     return existing

@@ -14,8 +14,12 @@ from samseg_ros.resources import config_dir
 from samseg_ros.training.augmentation import AugmentationSettings
 from samseg_ros.training.losses.terms import LossSettings
 
-Side = Annotated[int, Field(ge=64, description="Pixels.")]
+Side = Annotated[int, Field(ge=64, le=16384, description="Pixels.")]
 """Networks take images from 64 x 64."""
+
+
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+Epochs = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class DataSettings(BaseModel):
@@ -39,7 +43,7 @@ class Phase(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     steps: int | None = Field(None, gt=0, description="Optimiser steps.")
-    epochs: float | None = Field(None, gt=0, description="Passes over the training samples.")
+    epochs: Epochs | None = Field(None, gt=0, description="Passes over the training samples.")
     batch: int = Field(8, gt=0, description="Samples of one optimiser step, over all processes and micro-batches.")
     crop: tuple[Side, Side] = Field(description="Height and width that the network sees, pixels.")
     resize: tuple[float, float] | None = Field(None, description="In place of augmentation.resize.")
@@ -49,6 +53,8 @@ class Phase(BaseModel):
     def _one_length(self) -> Phase:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs")
+        if self.resize is not None and not 0 < self.resize[0] <= self.resize[1]:
+            raise ValueError(f"expected resize as (low, high) with 0 < low <= high, got {self.resize}")
         return self
 
 
@@ -69,7 +75,7 @@ class OptimizerSettings(BaseModel):
     name: Literal["adamw", "adam"] = Field("adamw", description="Adam adds the decay to the gradient.")
     learning_rate: float = Field(7e-4, gt=0, description="Peak of the schedule.")
     weight_decay: float = Field(0.02, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     grouping: Literal["plain", "published"] = Field(
         "plain", description="plain: matrices decay, the rest not. published: the model's own rates and decays."
     )
@@ -87,7 +93,7 @@ class ScheduleSettings(BaseModel):
     final_rate: float = Field(0.0, ge=0, description="Where the decay ends.")
     warmup: Literal["linear", "exponential"] = "linear"
     warmup_steps: int = Field(0, ge=0)
-    warmup_epochs: float = Field(0.0, ge=0, description="Added to warmup_steps.")
+    warmup_epochs: Epochs = Field(0.0, description="Added to warmup_steps.")
     warmup_from: float = Field(0.0, ge=0, le=1, description="Factor of the rate at the start.")
 
     @model_validator(mode="after")
@@ -124,7 +130,7 @@ class Recipe(BaseModel):
         False, description="Keep a frozen SAM encoder's embeddings on disk; images may only be mirrored."
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field("bf16", description="Of the forward pass.")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**31)
     threads: int = Field(0, ge=0, description="CPU threads of a process; 0: all.")
     workers: int = Field(0, ge=0, description="Processes that read and augment; 0: none of their own.")
     checkpoint_every: int = Field(100, gt=0, description="Steps between checkpoints.")
@@ -186,6 +192,8 @@ def parse_recipe(tree: Any, source: str) -> Recipe:
         where = ".".join(str(part) for part in first["loc"])
         if first["type"] == "missing":
             raise SamsegError(f"{source}: {where}: {first['msg']}; add it") from None
+        if first["type"] == "value_error" and isinstance(first["input"], dict):  # settings that do not go together
+            raise SamsegError(f"{source}: {first['msg'].removeprefix('Value error, ')}") from None
         raise SamsegError(
             f"{source}: {where}: {first['msg']}, got {first['input']!r}; {_remedy(first['loc'])}"
         ) from None

@@ -60,11 +60,13 @@ def read_log(folder: Path) -> list[Row]:
     """
     path = folder / LOG_FILE
     rows: list[Row] = []
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_bytes().splitlines() if path.is_file() else []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            row = json.loads(line)
+            float(row["step"])
+            rows.append(row)
+        except (ValueError, TypeError, KeyError):  # ValueError: no JSON, or no text
             if number < len(lines):
                 raise SamsegError(
                     f"{path}:{number}: expected a JSON object, got {line[:60]!r}; remove the line"

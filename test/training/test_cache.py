@@ -243,3 +243,10 @@ def test_real_camera_images_are_prepared_at_their_own_size(shared_data):
     assert np.array_equal(planes["labels"][:, :, 0], labels)
     mean = to_tensors(planes)["rgb"].mean((1, 2)).numpy()
     assert mean == pytest.approx((image.mean((0, 1)) / 255 - IMAGENET_MEAN) / IMAGENET_STD, abs=1e-4)
+
+
+def test_a_cache_whose_files_say_something_else_is_refused(opened):
+    _, _, folder = opened()
+    np.save(folder / "labels.npy", np.zeros((0, *SIZE, 1), np.uint8))
+    with pytest.raises(SamsegError, match=r"labels\.npy is damaged .expected .5, 24, 32, 1."):
+        opened()

@@ -238,3 +238,7 @@ def test_a_log_whose_last_line_was_cut_off_is_read_and_one_damaged_within_is_ref
     (tmp_path / "log.jsonl").write_text('{"step": 2, "lo\n' + json.dumps({"step": 3}) + "\n")
     with pytest.raises(SamsegError, match=r"log\.jsonl:1: expected a JSON object"):
         read_log(tmp_path)
+    for damaged in (b"5", b"[1]", b'{"loss": 1}', b"\xff"):
+        (tmp_path / "log.jsonl").write_bytes(damaged + b'\n{"step": 3}\n')
+        with pytest.raises(SamsegError, match=r"log\.jsonl:1: expected a JSON object"):
+            read_log(tmp_path)
