@@ -53,6 +53,9 @@ def main() -> None:
     except SamsegError as error:
         err.print(f"[bold red]error:[/] [red]{escape(str(error))}[/]", soft_wrap=True, highlight=False)
         sys.exit(2)
+    except OSError as error:  # a folder that cannot be written, a full disk
+        err.print(f"[bold red]error:[/] [red]{escape(str(error))}[/]", soft_wrap=True, highlight=False)
+        sys.exit(2)
     except KeyboardInterrupt:
         err.print("[red]stopped[/]")
         sys.exit(130)

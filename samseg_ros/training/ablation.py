@@ -19,6 +19,7 @@ from samseg_ros.evaluation.metrics import bootstrap_miou, miou
 from samseg_ros.models import ModelSpec, load_model, read_spec
 from samseg_ros.pipeline import Pipeline
 from samseg_ros.resources import config_dir
+from samseg_ros.training.checkpoint import FREE_SETTINGS
 from samseg_ros.training.recipe import Recipe, load_recipe
 from samseg_ros.training.run import MODEL_FOLDER, Bar, Places, run_recipe
 from samseg_ros.training.run_log import read_log, summary
@@ -93,9 +94,9 @@ def run_ablation(chosen: tuple[Ablation, list[Variant]], places: Places, bar: Ba
         if not done.is_file():
             say(f"{number} of {len(variants)}: {variant.name}")
             run_recipe(variant.recipe, replace(places, out=folder), bar)
-            scores = _score(ablation, variant, places, folder, bar)
+            scores = {**_score(ablation, variant, places, folder, bar), "asked": _asked(ablation, variant)}
             done.write_text(json.dumps(scores, indent=2))
-        results[variant.name] = _scores(done)
+        results[variant.name] = _scores(done, _asked(ablation, variant))
     table = markdown(ablation, results)
     places.out.mkdir(parents=True, exist_ok=True)
     (places.out / "table.md").write_text(table)
@@ -104,12 +105,28 @@ def run_ablation(chosen: tuple[Ablation, list[Variant]], places: Places, bar: Ba
     return table
 
 
-def _scores(path: Path) -> dict[str, Any]:
+def _asked(ablation: Ablation, variant: Variant) -> dict[str, Any]:
+    """Return what a variant's scores depend on."""
+    tree = variant.recipe.model_dump(mode="json", exclude=FREE_SETTINGS)
+    return {"recipe": tree, "test": [ablation.test_split, ablation.test_limit, ablation.group_by]}
+
+
+def _scores(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """Read the scores of a finished variant.
+
+    Raises:
+        SamsegError: the file is damaged, or of other settings.
+    """
     try:
         scores: dict[str, Any] = json.loads(path.read_text())
-        return scores
-    except (OSError, ValueError) as error:
-        raise SamsegError(f"{path} is damaged ({error}); remove it, the variant is scored again") from None
+        found = scores["asked"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise SamsegError(f"{path} is damaged ({error!r}); remove {path.parent}, it is done again") from None
+    if found != asked:
+        raise SamsegError(
+            f"{path.parent} was trained or scored with other settings; choose another --out, or remove it"
+        )
+    return scores
 
 
 def _score(ablation: Ablation, variant: Variant, places: Places, folder: Path, bar: Bar) -> dict[str, Any]:

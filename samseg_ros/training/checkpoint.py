@@ -32,6 +32,8 @@ class State:
     best_miou: float = -1.0
     seconds: float = 0.0
     """Time spent, over all resumes."""
+    data: str = ""
+    """Digest of the training samples."""
 
     @property
     def kept(self) -> nn.Module:
@@ -47,6 +49,7 @@ def save_state(path: Path, state: State, fabric: Fabric) -> None:
         "optimizer": state.optimizer.state_dict(),
         "precision": fabric.strategy.precision.state_dict(),  # fp16's loss scale
         "numbers": _numbers(state),
+        "data": state.data,
     }
     write_whole(path, tree)
 
@@ -59,6 +62,7 @@ def load_state(path: Path, state: State, fabric: Fabric) -> None:
     """
     try:
         tree = torch.load(path, map_location=fabric.device, weights_only=True)
+        began_with = tree["data"]
         state.network.load_state_dict(tree["network"])
         if state.average is not None:
             state.average.load_state_dict(tree["average"])
@@ -69,6 +73,8 @@ def load_state(path: Path, state: State, fabric: Fabric) -> None:
     except Exception as error:  # torch raises nearly anything on a torn file
         reason = str(error).partition("\n")[0]
         raise SamsegError(f"{path} cannot be resumed from ({reason}); remove it to begin anew") from None
+    if began_with != state.data:
+        raise SamsegError(f"{path} is of a run on other samples; give the same --data, or choose another --out")
 
 
 def save_best(path: Path, state: State) -> None:

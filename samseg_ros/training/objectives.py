@@ -47,6 +47,8 @@ def fusionsam(
     share = len(labels) / counts[0].to(loss.device, loss.dtype)
     parts["auxiliary"] = auxiliary.detach()
     loss = loss + weights.auxiliary * auxiliary
+    expected = [f"{kind}_{name}" for kind in ("rebuilt", "commitment") for name in done.reconstructions]
+    parts |= dict.fromkeys([*expected, "fused"], torch.zeros_like(auxiliary.detach()))  # alike in all processes
     for name, rebuilt in done.reconstructions.items():
         there = done.present[name]
         if there.any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 from collections.abc import Callable
@@ -160,9 +161,20 @@ def _source(recipe: Recipe, dataset: LabelledDataset, split: str, places: Places
     """
     if recipe.data.size is None:
         return DirectSamples(dataset, recipe.sensors, Config())
-    key = f"{recipe.data.dataset}_{split}_{len(dataset)}"
+    key = f"{recipe.data.dataset}_{split}_{len(dataset)}{_stamp(places.data)}"
     with bar(f"preparing {split}") as advance:
         return open_cache(places.cache, dataset, key, dataset.modalities, recipe.data.size, places.workers, advance)
+
+
+def _stamp(folder: Path | None) -> str:
+    """Name a folder's files by path, size and time, so that what was prepared of other files is not taken for theirs."""
+    if folder is None or not folder.is_dir():
+        return ""
+    digest = hashlib.sha256(str(folder.resolve()).encode())
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        status = file.stat()
+        digest.update(f"{file.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return f"_{digest.hexdigest()[:8]}"
 
 
 def _with_labels(spec: ModelSpec, folder: Path) -> ModelSpec:

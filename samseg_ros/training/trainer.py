@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -108,8 +109,11 @@ class Trainer:
         self.objective = OBJECTIVES.get(recipe.model, segmentation)
         self.embeddings: EmbeddingCache | None = None
         self.state = State(network, _average(network, recipe), wrapped)
+        self.state.data = source_digest(data)
         if (out / CHECKPOINT_FILE).exists():
             load_state(out / CHECKPOINT_FILE, self.state, fabric)
+        elif fabric.is_global_zero:
+            (out / BEST_FILE).unlink(missing_ok=True)  # of another run
         self.log = _begin(out, recipe, self.state.step) if fabric.is_global_zero else None
 
     def run(self, validation: SampleSource, progress: Progress | None = None) -> None:
@@ -183,9 +187,11 @@ class Trainer:
             freeze_batch_norms(state.network)
         loss, parts = self.gradients(phase, batches)
         if settings.clip_norm:
-            self.fabric.clip_gradients(
+            norm = self.fabric.clip_gradients(
                 self.module, state.optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False
             )
+            if recipe.precision != "fp16" and norm is not None and not torch.isfinite(norm):  # fp16 skips such steps
+                raise SamsegError(self._save_bad_batch(batches, loss, "its gradient is not finite"))
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         if state.average is not None:
@@ -207,7 +213,8 @@ class Trainer:
         totals: dict[str, Tensor] = {}
         for i, (batch, target) in enumerate(zip(self._embedded(batches), labels, strict=True)):
             with self.fabric.no_backward_sync(self.module, enabled=i + 1 < len(batches)):
-                loss, parts = self.objective(self.module, batch, target, self.criterion, counts, self.recipe)
+                with self.fabric.autocast():  # a module that is not wrapped for many processes does not do it itself
+                    loss, parts = self.objective(self.module, batch, target, self.criterion, counts, self.recipe)
                 self.fabric.backward(loss)
             for name, value in {"loss": loss.detach(), **{f"loss_{k}": v for k, v in parts.items()}}.items():
                 totals[name] = totals.get(name, torch.zeros_like(value)) + value
@@ -227,6 +234,8 @@ class Trainer:
         """Score the weights that would be kept, write the row, and keep them where they are the best so far."""
         state = self.state
         score = validate(state.kept, data, self.recipe.sensors, self.fabric)
+        if math.isnan(score):
+            raise SamsegError("validation: expected some labelled pixels, got none; check the split and its labels")
         if self.fabric.is_global_zero:
             if score > state.best_miou:
                 state.best_miou = score
@@ -249,13 +258,17 @@ class Trainer:
             left -= min(left, length)
         return seen
 
-    def _save_bad_batch(self, batches: list[Batch], loss: float) -> str:
+    def _save_bad_batch(self, batches: list[Batch], loss: float, fault: str = "") -> str:
         path = self.out / f"bad_batch{self.fabric.global_rank or ''}.pt"
         tree = [{"inputs": b.inputs, "present": b.present, "labels": b.labels, "names": list(b.names)} for b in batches]
         torch.save({"step": self.state.step, "micro_batches": tree}, path)
-        return (
-            f"step {self.state.step}: the loss is {loss}; the batch is in {path}, the last state in {CHECKPOINT_FILE}"
-        )
+        return f"step {self.state.step}: the loss is {loss}{fault and ', '}{fault}; the batch is in {path}, the last state in {CHECKPOINT_FILE}"
+
+
+def source_digest(data: SampleSource) -> str:
+    """Name what is learnt from: the samples and their order."""
+    names = "\n".join(data.name(i) for i in range(len(data)))
+    return hashlib.sha256(names.encode()).hexdigest()[:16]
 
 
 def make_optimizer(network: nn.Module, model: str, settings: OptimizerSettings) -> torch.optim.Optimizer:

@@ -184,6 +184,28 @@ def test_two_gloo_processes_equal_one_with_the_doubled_batch(tmp_path):
     assert [row["step"] for row in curve(tmp_path / "two")] == [row["step"] for row in curve(tmp_path / "one")]
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_the_network_computes_in_the_precision_of_the_recipe(tmp_path, precision, dtype):
+    net, seen = network(), set()
+    net.stem.register_forward_hook(lambda module, inputs, output: seen.add((module.training, output.dtype)))
+    fit(toy_recipe(phases=[{"steps": 1, "batch": 2, "crop": [64, 64]}], precision=precision), tmp_path, net=net)
+    assert (True, dtype) in seen and len({kind for _, kind in seen}) == 1
+
+
+def test_validation_without_a_labelled_pixel_is_refused_before_anything_is_learnt(tmp_path):
+    blank = toy_cache(2)
+    blank.arrays["labels"][:] = 255
+    with pytest.raises(SamsegError, match="validation: expected some labelled pixels"):
+        train(network(), toy_recipe(), toy_cache(), blank, 2, tmp_path)
+
+
+def test_a_run_is_not_resumed_on_other_samples(tmp_path):
+    short = toy_recipe(phases=[{"steps": 1, "batch": 2, "crop": [64, 64]}])
+    fit(short, tmp_path)
+    with pytest.raises(SamsegError, match="is of a run on other samples"):
+        train(network(), short, toy_cache(9), toy_cache(2), 2, tmp_path)
+
+
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
     with pytest.raises(SamsegError, match=r"expected a multiple of 1 processes x 3 samples .micro_batch., got 4"):
         fit(toy_recipe(phases=[{"steps": 1, "batch": 4, "crop": [64, 64]}], micro_batch=3), tmp_path)
