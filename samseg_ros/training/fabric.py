@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 if TYPE_CHECKING:

@@ -167,7 +167,7 @@ def _source(recipe: Recipe, dataset: LabelledDataset, split: str, places: Places
 
 
 def _stamp(folder: Path | None) -> str:
-    """Name a folder's files by path, size and time, so that what was prepared of other files is not taken for theirs."""
+    """Name a folder's files by path, size and time: what was prepared of other files is not taken for theirs."""
     if folder is None or not folder.is_dir():
         return ""
     digest = hashlib.sha256(str(folder.resolve()).encode())

@@ -262,7 +262,8 @@ class Trainer:
         path = self.out / f"bad_batch{self.fabric.global_rank or ''}.pt"
         tree = [{"inputs": b.inputs, "present": b.present, "labels": b.labels, "names": list(b.names)} for b in batches]
         torch.save({"step": self.state.step, "micro_batches": tree}, path)
-        return f"step {self.state.step}: the loss is {loss}{fault and ', '}{fault}; the batch is in {path}, the last state in {CHECKPOINT_FILE}"
+        said = f"step {self.state.step}: the loss is {loss}{', ' if fault else ''}{fault}"
+        return f"{said}; the batch is in {path}, the last state in {CHECKPOINT_FILE}"
 
 
 def source_digest(data: SampleSource) -> str:
