@@ -19,7 +19,7 @@ from samseg_ros.networks.adapter import Extractor, Injector, Interaction
 from samseg_ros.networks.adapter_prior import RGB, STRIDES, AuxiliaryPrior, Fusion, MultimodalPrior
 from samseg_ros.networks.convnext_stem import ConvNextStem, StemShape
 from samseg_ros.networks.mm_adapter_backbone import STRIDE, MmAdapterBackbone
-from samseg_ros.networks.modality_gate import ModalityGate
+from samseg_ros.networks.modality_gate import MERGING, ModalityGate
 from samseg_ros.networks.plain_fusion import Addition, Concatenation
 from samseg_ros.networks.road_fusion import FusionShape, RoadFusion
 from samseg_ros.networks.sam_encoder import SamEncoder
@@ -105,10 +105,12 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     # The stems (Table 10): the preset's, or ConvNeXt-B for ConvNeXt-S, which brings the auxiliary branch near SAM's
     # number of parameters. [R] At any preset: 4/3 as wide. compact's auxiliary branch is larger than its SAM already.
     "branches": ("asymmetric", "symmetric"),
+    # How more than one X stream becomes one before Road-Fusion (ours, docs/adr/0001-more-than-two-modalities.md).
+    "merging": MERGING,
     # Whether SAM's weights learn (Table 13).
     "encoder": ("trained", "frozen"),
 }
-"""The paper's ablations; the first value of each is its full model."""
+"""The paper's ablations and ours; the first value of each is its full model."""
 
 
 class MmSamAdapter(nn.Module):
@@ -209,6 +211,8 @@ def _check_options(options: Mapping[str, str], modalities: Sequence[str]) -> Non
         raise SamsegError(f"adapter none sees the camera alone: expected modalities [rgb], got {list(modalities)}")
     if adapter == "x_only" and len(modalities) == 1:
         raise SamsegError("adapter x_only: expected an X modality beside rgb (thermal, lidar, ...), got rgb alone")
+    if options["merging"] != MERGING[0] and len(modalities) < 3:
+        raise SamsegError(f"merging {options['merging']}: expected two or more X modalities, got {list(modalities)}")
     absent = {"rgb_x": (), "x_only": ("fusion",), "none": ("fusion", "branches")}[adapter]
     for name in absent:
         if options[name] != OPTIONS[name][0]:
@@ -228,26 +232,26 @@ def _backbone(preset: Preset, names: Sequence[str], options: Mapping[str, str]) 
     if options["adapter"] == "none":
         return SamPyramid(encoder, preset.interactions, preset.widths)
     interactions = [_interaction(preset, i == preset.interactions - 1) for i in range(preset.interactions)]
-    prior = _x_prior(preset, names) if options["adapter"] == "x_only" else _prior(preset, names, options["fusion"])
+    prior = _x_prior(preset, names, options) if options["adapter"] == "x_only" else _prior(preset, names, options)
     return MmAdapterBackbone(encoder, prior, interactions, preset.widths)
 
 
-def _prior(preset: Preset, names: Sequence[str], fusion: str) -> MultimodalPrior:
+def _prior(preset: Preset, names: Sequence[str], options: Mapping[str, str]) -> MultimodalPrior:
     channels = preset.rgb_stem.channels
     return MultimodalPrior(
         rgb_stem=ConvNextStem(preset.rgb_stem),
         x_stems={name: ConvNextStem(preset.x_stem) for name in names},
-        gates=[ModalityGate(names, c) for c in channels],
-        fusions=[_FUSIONS[fusion](preset, level) for level in range(len(channels))],
+        gates=[ModalityGate(names, c, options["merging"]) for c in channels],
+        fusions=[_FUSIONS[options["fusion"]](preset, level) for level in range(len(channels))],
         widths=preset.widths,
     )
 
 
-def _x_prior(preset: Preset, names: Sequence[str]) -> AuxiliaryPrior:
+def _x_prior(preset: Preset, names: Sequence[str], options: Mapping[str, str]) -> AuxiliaryPrior:
     channels = preset.x_stem.channels
     return AuxiliaryPrior(
         x_stems={name: ConvNextStem(preset.x_stem) for name in names},
-        gates=[ModalityGate(names, c) for c in channels],
+        gates=[ModalityGate(names, c, options["merging"]) for c in channels],
         channels=channels,
         widths=preset.widths,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from samseg_ros.networks.convnext_stem import ConvNextStem
@@ -51,7 +52,7 @@ class MultimodalPrior(nn.Module):
     def forward(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> list[Tensor]:
         """Return four maps (B, width_i, H/s, W/s), s = 4, 8, 16, 32."""
         rgb = self.rgb_stem(inputs[RGB])
-        streams = {name: stem(inputs[name]) for name, stem in self.x_stems.items() if name in inputs}
+        streams = _x_streams(self.x_stems, inputs, present, self.gates)
         levels = []
         for i, (gate, fusion, projection) in enumerate(zip(self.gates, self.fusions, self.projections, strict=True)):
             x = gate({name: stream[i] for name, stream in streams.items()}, present, rgb[i])
@@ -86,10 +87,24 @@ class AuxiliaryPrior(nn.Module):
         """Return four maps (B, width_i, H/s, W/s), s = 4, 8, 16, 32; of the RGB image only the size is used."""
         rgb = inputs[RGB]
         b, _, h, w = rgb.shape
-        streams = {name: stem(inputs[name]) for name, stem in self.x_stems.items() if name in inputs}
+        streams = _x_streams(self.x_stems, inputs, present, self.gates)
         levels = []
         for i, (gate, projection) in enumerate(zip(self.gates, self.projections, strict=True)):
             shape = (b, self.channels[i], h // STRIDES[i], w // STRIDES[i])
             merged = gate({name: stream[i] for name, stream in streams.items()}, present, rgb.new_zeros(shape))
             levels.append(projection(merged))
         return levels
+
+
+def _x_streams(
+    stems: nn.ModuleDict, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor], gates: nn.ModuleList
+) -> dict[str, list[Tensor]]:
+    """Return four levels per X modality that was handed in; where the gates are blind, of zeros for what is absent."""
+    seen = dict(inputs)
+    if any(gate.blind for gate in gates):
+        zeros = torch.zeros_like(inputs[RGB])
+        flags = {name: flag.reshape(-1, 1, 1, 1) for name, flag in present.items()}
+        for name in stems:
+            image = inputs.get(name, zeros)
+            seen[name] = torch.where(flags[name], image, zeros) if name in flags else image
+    return {name: stem(seen[name]) for name, stem in stems.items() if name in seen}

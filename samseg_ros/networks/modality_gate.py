@@ -1,7 +1,8 @@
 """More than two modalities: the X streams are merged before Road-Fusion, seeing which of them are there.
 
-Our answer to the paper's open question on more than two modalities: a per-pixel softmax over the streams that are
-present. With exactly one stream present its weight is 1, so the two-modality network is a special case.
+Our answer to the paper's open question on more than two modalities (docs/adr/0001-more-than-two-modalities.md): a
+per-pixel softmax over the streams that are present. With exactly one stream present its weight is 1, so the
+two-modality network is a special case.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+MERGING = ("gate", "mean", "blind")
+"""How streams become one: weighed per pixel by learned logits, their plain mean, or (``blind``, for comparison) the
+mean over all sensors where a missing one is an image of zeros, as if it had looked and seen nothing."""
+
 
 class ModalityGate(nn.Module):
     """Merge the X streams of one level.
@@ -18,11 +23,14 @@ class ModalityGate(nn.Module):
     Args:
         names: X modalities.
         channels: channels of each stream at this level.
+        merging: one of `MERGING`.
     """
 
-    def __init__(self, names: Sequence[str], channels: int) -> None:
+    def __init__(self, names: Sequence[str], channels: int, merging: str = "gate") -> None:
         super().__init__()
-        self.logits = nn.ModuleDict({name: _equal_start(channels) for name in names} if len(names) > 1 else {})
+        self.blind = merging == "blind"
+        learned = names if len(names) > 1 and merging == "gate" else ()
+        self.logits = nn.ModuleDict({name: _equal_start(channels) for name in learned})
         self.absent = nn.Parameter(torch.zeros(channels))
         nn.init.trunc_normal_(self.absent, std=0.02)
 
@@ -37,6 +45,8 @@ class ModalityGate(nn.Module):
         Returns:
             (B, C, h, w); the learned absent vector in samples without any stream.
         """
+        if self.blind:
+            return self._merge(streams, {})
         nothing = self.absent.to(like.dtype).reshape(1, -1, 1, 1)
         if not streams:
             # In full and channels_last, as a stream would be: another layout would round differently further on.
@@ -54,7 +64,7 @@ class ModalityGate(nn.Module):
             return next(iter(streams.values()))
         logits = []
         for name, x in streams.items():
-            logit = self.logits[name](x).float()
+            logit = self.logits[name](x).float() if self.logits else x.new_zeros(len(x), 1, 1, 1, dtype=torch.float32)
             # The most negative finite number: exp gives exactly 0 beside a present stream, and no NaN without one.
             logits.append(torch.where(masks[name], logit, torch.finfo(torch.float32).min) if name in masks else logit)
         weights = torch.stack(logits).softmax(0)

@@ -6,16 +6,18 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from samseg_ros.config import from_flat
 from samseg_ros.datasets.catalog import open_dataset
+from samseg_ros.datasets.labelled import LabelledDataset
 from samseg_ros.errors import SamsegError, nearest
-from samseg_ros.evaluation.dataset_table import DatasetScores, score_dataset
+from samseg_ros.evaluation.dataset_table import ALL, DatasetScores, score_dataset
 from samseg_ros.evaluation.metrics import bootstrap_miou, miou
+from samseg_ros.evaluation.world_table import sensor_sets
 from samseg_ros.models import ModelSpec, load_model, read_spec
 from samseg_ros.pipeline import Pipeline
 from samseg_ros.resources import config_dir
@@ -39,7 +41,9 @@ class Ablation(BaseModel):
     )
     test_split: str = "test"
     test_limit: int | None = Field(None, gt=0, description="Only the first n test samples; the world's scenes.")
-    group_by: str = Field("condition", pattern="^(condition|difficulty)$", description="Columns of the table.")
+    group_by: Literal["condition", "difficulty", "sensors"] = Field(
+        "condition", description="Columns of the table; sensors: which of them the network is given."
+    )
 
 
 @dataclass(frozen=True)
@@ -138,15 +142,29 @@ def _score(ablation: Ablation, variant: Variant, places: Places, folder: Path, b
     parameters = sum(p.numel() for p in loaded.network.parameters())
     pipeline = Pipeline(loaded, config)
     dataset = open_dataset(variant.recipe.data.dataset, places.data, ablation.test_split, ablation.test_limit)
-    with bar(f"scoring {variant.name}") as advance:
-        scores = score_dataset(pipeline, dataset, variant.recipe.sensors, advance)
+    columns = _columns(ablation.group_by, pipeline, dataset, variant, bar)
     run = summary(read_log(folder))
     return {
         "parameters": parameters,
         "minutes": run["seconds"] / 60,
         "val_miou": run["best_miou"],
-        "miou": {name: _interval(scores, ablation.group_by, name) for name in scores.groups(ablation.group_by)},
+        "miou": columns,
     }
+
+
+def _columns(
+    group_by: str, pipeline: Pipeline, dataset: LabelledDataset, variant: Variant, bar: Bar
+) -> dict[str, list[float]]:
+    """Return mIoU and its interval by column: a part of the samples, or all of them seen by some of the sensors."""
+    sensors = variant.recipe.sensors
+    sets = sensor_sets(sensors) if group_by == "sensors" else {ALL: sensors}
+    scores = {}
+    for name, kept in sets.items():
+        with bar(f"scoring {variant.name}, {'+'.join(kept)}") as advance:
+            scores[name] = score_dataset(pipeline, dataset, kept, advance)
+    if group_by == "sensors":
+        return {name: _interval(part, "condition", ALL) for name, part in scores.items()}
+    return {name: _interval(scores[ALL], group_by, name) for name in scores[ALL].groups(group_by)}
 
 
 def _interval(scores: DatasetScores, group_by: str, group: str) -> list[float]:

@@ -86,7 +86,24 @@ def test_the_adapter_on_x_alone_never_sees_rgb_but_the_network_does() -> None:
     assert not [name for name, _ in network.named_parameters() if "rgb_stem" in name or "fusions" in name]
 
 
-@pytest.mark.parametrize("options", [{"fusion": "add"}, {"fusion": "concat"}, {"adapter": "x_only"}])
+def test_blind_merging_takes_a_missing_sensor_for_one_that_sees_zeros() -> None:
+    inputs, zeros = _inputs(), torch.zeros(1, 3, 64, 96)
+    for merging, same in (("blind", True), ("gate", False), ("mean", False)):
+        network = _network(merging=merging)
+        with torch.inference_mode():
+            without = network({"rgb": inputs["rgb"], "lidar": inputs["lidar"]})
+            assert torch.equal(without, network({**inputs, "thermal": zeros})) is same, merging
+
+
+def test_merging_is_refused_where_there_is_nothing_to_merge() -> None:
+    with pytest.raises(SamsegError, match="merging mean: expected two or more X modalities"):
+        _network(("rgb", "lidar"), merging="mean")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"fusion": "add"}, {"fusion": "concat"}, {"adapter": "x_only"}, {"merging": "mean"}, {"merging": "blind"}],
+)
 @pytest.mark.parametrize("left_out", [("thermal",), ("thermal", "lidar")])
 def test_a_sensor_flagged_absent_gives_exactly_the_logits_of_leaving_it_out(
     options: dict[str, str], left_out: tuple[str, ...]

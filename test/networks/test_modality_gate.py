@@ -30,6 +30,15 @@ def test_two_streams_are_weighed_by_the_softmax_of_their_logits() -> None:
     torch.testing.assert_close(gate(streams, {}, LIKE), expected)
 
 
+def test_the_mean_of_what_is_there_has_no_weights_to_learn() -> None:
+    streams = _streams()
+    gate = ModalityGate(("thermal", "lidar"), 4, "mean")
+    assert [name for name, _ in gate.named_parameters()] == ["absent"]
+    merged = gate(streams, {"thermal": torch.tensor([True, False])}, LIKE)
+    torch.testing.assert_close(merged[0], (streams["thermal"][0] + streams["lidar"][0]) / 2)
+    assert torch.equal(merged[1], streams["lidar"][1])
+
+
 def test_a_stream_flagged_absent_is_as_if_left_out_even_when_it_holds_nan() -> None:
     streams = _streams()
     streams["thermal"][1] = torch.nan
