@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 out = Console()
 OPTIONAL_FILE = Optional[Path]  # noqa: UP045 typer reads it at run time
+OPTIONAL_LIST = Optional[list[str]]  # noqa: UP045
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +32,12 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     frames: Annotated[int, typer.Option(help="Unseen test scenes, an equal number of each condition.", min=6)] = 360,
     checkpoint: Annotated[str, typer.Option(help="Weights or model folder; default: the shipped ones.")] = "",
-    baseline: Annotated[str, typer.Option(help="Weights of the RGB-only net; default: the shipped ones.")] = "",
+    baseline: Annotated[
+        OPTIONAL_LIST,
+        typer.Option(
+            help="Model folder of a net trained with fewer sensors (repeatable); default: the shipped RGB-only one."
+        ),
+    ] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="With --data: model, one of `samseg models`.")] = "",
     data: Annotated[
         str, typer.Option("--data", "-d", help="Score on a dataset instead: NAME:FOLDER, one of `samseg datasets`.")
@@ -52,15 +58,17 @@ def evaluate(
         _evaluate_dataset(data, split, model, checkpoint, folder)
         return
     from samseg_ros.datasets.world import WorldDataset
-    from samseg_ros.evaluation.world_table import Variant, score_world, sensor_sets
+    from samseg_ros.evaluation.world_table import Variant, baseline_names, comparisons, score_world, sensor_sets
 
     fused = _pipeline(checkpoint)
-    alone = _pipeline(baseline or _shipped_baseline())
-    rows = {name: Variant(fused, sensors) for name, sensors in sensor_sets(fused.modalities).items()}
-    rows["rgb-only net"] = Variant(alone, ("rgb",))
+    others = [_pipeline(path) for path in baseline or [_shipped_baseline()]]
+    sensors = [other.modalities for other in others]
+    rows = {name: Variant(fused, kept) for name, kept in sensor_sets(fused.modalities).items()}
+    for name, other in zip(baseline_names(sensors, fused.modalities), others, strict=True):
+        rows[name] = Variant(other, other.modalities)
     with bar("scoring") as advance:
         table = score_world(rows, WorldDataset("test", frames), advance)
-    text = f"{table.markdown('rgb-only net')}\n\n{table.per_class_markdown()}\n"
+    text = f"{table.markdown(comparisons(sensors, fused.modalities))}\n\n{table.per_class_markdown()}\n"
     measured: dict[str, Any] = {"frames": frames, "miou": table.summary()}
     if guard:
         from samseg_ros.evaluation.color_guard import LIMIT_MIOU, forest_miou

@@ -51,8 +51,12 @@ class WorldTable:
         value, interval = bootstrap_difference(self.part(ours, condition), self.part(other, condition))
         return 100 * value, Interval(100 * interval.low, 100 * interval.high, interval.level)
 
-    def markdown(self, baseline: str | None = None) -> str:
-        """Return the table as Markdown: mIoU [95 % interval] per row and condition, then what is over the baseline."""
+    def markdown(self, comparisons: Sequence[tuple[str, str]] = ()) -> str:
+        """Return the table as Markdown: mIoU [95 % interval] per row and condition, then differences.
+
+        Args:
+            comparisons: (row, other row): a line each with what the first has over the second.
+        """
         heads = [name or "all" for name in self.columns()]
         lines = ["| sensors | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
         for row in self.confusions:
@@ -62,13 +66,12 @@ class WorldTable:
                 span = bootstrap_miou(counts)
                 cells.append(f"{100 * float(miou(counts.sum(0))):.1f} [{100 * span.low:.1f}, {100 * span.high:.1f}]")
             lines.append(f"| {row} | " + " | ".join(cells) + " |")
-        if baseline:
-            best = next(iter(self.confusions))
+        for ours, other in comparisons:
             cells = []
             for name in self.columns():
-                value, span = self.difference(best, baseline, name)
+                value, span = self.difference(ours, other, name)
                 cells.append(f"{value:+.1f} [{span.low:+.1f}, {span.high:+.1f}]")
-            lines.append(f"| **{best} − {baseline}** | " + " | ".join(cells) + " |")
+            lines.append(f"| **{ours} − {other}** | " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
     def per_class_markdown(self) -> str:
@@ -127,3 +130,25 @@ def sensor_sets(sensors: Sequence[str]) -> dict[str, tuple[str, ...]]:
             sets["+".join(kept)] = kept
     sets["rgb"] = ("rgb",)
     return sets
+
+
+def baseline_names(baselines: Sequence[Sequence[str]], sensors: Sequence[str]) -> list[str]:
+    """Name the rows of nets that were trained with some of a fused model's sensors, given the sensors of each.
+
+    Raises:
+        SamsegError: a net has other sensors, or two have the same.
+    """
+    sets = {kept: name for name, kept in sensor_sets(sensors).items()}
+    for own in baselines:
+        if tuple(own) not in sets or [tuple(b) for b in baselines].count(tuple(own)) > 1:
+            known = ", ".join(sets.values())
+            raise SamsegError(f"baselines: expected one net for some of the sensor sets {known}; got {'+'.join(own)}")
+    return [f"{'+'.join(own)}-only net" for own in baselines]
+
+
+def comparisons(baselines: Sequence[Sequence[str]], sensors: Sequence[str]) -> list[tuple[str, str]]:
+    """Return what is compared: everything against each baseline, then each baseline against the same sensors."""
+    names = baseline_names(baselines, sensors)
+    whole = "+".join(sensors)
+    same = [("+".join(own), name) for own, name in zip(baselines, names, strict=True) if "+".join(own) != whole]
+    return [(whole, name) for name in names] + same
