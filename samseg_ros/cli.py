@@ -163,6 +163,10 @@ def models(
     entry = model_entry(name)
     chosen = tuple(filter(None, (s.strip() for s in sensors.split(",")))) or entry.sensors
     out.print(f"[bold]{name}[/]: {escape(entry.about)} {entry.paper}", highlight=False)
+    beside = f" and any of {', '.join(entry.auxiliaries)}" if entry.auxiliaries else ""
+    out.print(
+        f"inputs: rgb{beside}, (B, 3, H, W) each, from 64 x 64 pixels; output: logits (B, K, H, W)", highlight=False
+    )
     table = Table("preset", "parameters", "trained", "parts", title=f"{' + '.join(chosen)}, {classes} classes")
     for preset in entry.presets:
         size = sizes(name, preset, chosen, classes)

@@ -77,6 +77,14 @@ def test_label_sets_are_listed_and_shown(samseg: Run) -> None:
     assert code == 2 and "did you mean 'cityscapes'?" in shown
 
 
+def test_a_model_is_shown_with_its_inputs_and_the_published_sizes(samseg: Run) -> None:
+    code, shown, _ = samseg("models", "mm_sam_adapter")
+    assert code == 0
+    assert "inputs: rgb and any of thermal, lidar, depth, event" in shown
+    # The published model (RGB + LiDAR, DeLiVER's 25 classes): 459.1M parameters, 455.89M of them in the backbone.
+    assert re.search(r"vit_l\W+459\.05M.*backbone 455\.89M, decode_head 3\.16M", shown)
+
+
 def test_the_schema_is_that_of_the_settings(samseg: Run) -> None:
     code, shown, _ = samseg("schema")
     assert code == 0

@@ -35,6 +35,8 @@ class ModelEntry:
     """Where the method is from."""
     sensors: tuple[str, ...] = ("rgb", "lidar")
     """What its sizes are told for, where nobody says."""
+    auxiliaries: tuple[str, ...] = ()
+    """Modalities that it can take beside rgb."""
 
     def __str__(self) -> str:
         return f"{self.about} Presets: {', '.join(self.presets)}."
@@ -42,13 +44,14 @@ class ModelEntry:
 
 MODELS: dict[str, ModelEntry] = {
     "mm_sam_adapter": ModelEntry(
-        "SAM encoder with a multimodal adapter (camera + thermal + LiDAR, any of the two may be missing).",
+        "SAM encoder with a multimodal adapter (camera and any of thermal, LiDAR, depth, event; each may be missing).",
         tuple(mm_sam_adapter.PRESETS),
         lambda preset, modalities, classes, options: mm_sam_adapter.build(
             mm_sam_adapter.PRESETS[preset], modalities, classes, options
         ),
         options=mm_sam_adapter.OPTIONS,
         paper="https://arxiv.org/abs/2509.10408",
+        auxiliaries=("thermal", "lidar", "depth", "event"),
     ),
     "fusionsam": ModelEntry(
         "Camera and thermal image fused into one picture that SAM segments (the thermal image may be missing).",
@@ -59,6 +62,7 @@ MODELS: dict[str, ModelEntry] = {
         options=fusionsam.OPTIONS,
         paper="https://arxiv.org/abs/2408.13980",
         sensors=("rgb", "thermal"),
+        auxiliaries=("thermal",),
     ),
     "ad_sam": ModelEntry(
         "SAM encoder beside a ResNet, joined by deformable convolutions (camera alone).",
@@ -108,13 +112,18 @@ def build_network(
         options: what differs from the model's defaults, see `ModelEntry.options`.
 
     Raises:
-        SamsegError: no such model, preset or option (with the nearest name), or modalities that do not start with rgb.
+        SamsegError: no such model, preset, modality or option (with the nearest name), or modalities that do not start
+            with rgb.
     """
     entry = model_entry(name)
     if preset not in entry.presets:
         raise SamsegError(f"{name}: no preset {preset!r}; {nearest(preset, entry.presets)}")
     if tuple(modalities[:1]) != ("rgb",) or len(set(modalities)) != len(modalities):
         raise SamsegError(f"{name}: expected modalities that start with rgb, each once, got {list(modalities)}")
+    for modality in modalities[1:]:
+        if modality not in entry.auxiliaries:
+            known = nearest(modality, entry.auxiliaries) if entry.auxiliaries else "it sees the camera alone"
+            raise SamsegError(f"{name}: cannot take {modality!r} beside rgb; {known}")
     return entry.build(preset, modalities, classes, _all_options(name, entry, options or {}))
 
 

@@ -214,7 +214,9 @@ def test_input_that_does_not_fit_is_refused_with_its_shapes(
 
 
 def test_other_modalities_and_options_without_a_meaning_are_refused() -> None:
-    with pytest.raises(SamsegError, match=r"expected modalities \['rgb', 'thermal'\], got \['rgb', 'lidar'\]"):
+    with pytest.raises(SamsegError, match="fusionsam: cannot take 'lidar' beside rgb; use one of: thermal"):
         build_network("fusionsam", "compact", ("rgb", "lidar"), CLASSES)
+    with pytest.raises(SamsegError, match=r"expected modalities \['rgb', 'thermal'\], got \['rgb'\]"):
+        build_network("fusionsam", "compact", ("rgb",), CLASSES)
     with pytest.raises(SamsegError, match="lstg: conv has no codebook"):
         build_network("fusionsam", "compact", MODALITIES, CLASSES, {"lstg": "conv", "latents": "continuous"})

@@ -185,3 +185,5 @@ def test_unknown_models_and_presets_are_answered_with_the_nearest_name() -> None
         load_model(ModelConfig(name="mm_sam_adaptor"))
     with pytest.raises(SamsegError, match=r"no preset 'kompact'; did you mean 'compact'\?"):
         build_network("mm_sam_adapter", "kompact", ("rgb",), 12)
+    with pytest.raises(SamsegError, match=r"cannot take 'thermel' beside rgb; did you mean 'thermal'\?"):
+        build_network("mm_sam_adapter", "compact", ("rgb", "thermel"), 12)
