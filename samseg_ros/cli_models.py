@@ -40,8 +40,14 @@ def evaluate(
     ] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="With --data: model, one of `samseg models`.")] = "",
     data: Annotated[
-        str, typer.Option("--data", "-d", help="Score on a dataset instead: NAME:FOLDER, one of `samseg datasets`.")
-    ] = "",
+        OPTIONAL_LIST,
+        typer.Option(
+            "--data",
+            "-d",
+            help="Score on a dataset instead: NAME:FOLDER, one of `samseg datasets`. Repeated: also what is retained "
+            "of the first one's mIoU on each of the others.",
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help="With --data: split.")] = "test",
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of table.md and metrics.json.")] = Path(
         "out/evaluate"
@@ -55,7 +61,7 @@ def evaluate(
     With --data: IoU per class and mIoU of one model on a dataset.
     """
     if data:
-        _evaluate_dataset(data, split, model, checkpoint, folder)
+        _evaluate_datasets(data, split, model, checkpoint, folder)
         return
     from samseg_ros.datasets.world import WorldDataset
     from samseg_ros.evaluation.world_table import Variant, baseline_names, comparisons, score_world, sensor_sets
@@ -85,19 +91,26 @@ def evaluate(
     out.print(f"written: {folder / 'table.md'}")
 
 
-def _evaluate_dataset(data: str, split: str, model: str, checkpoint: str, folder: Path) -> None:
-    """Score one model on a split of a dataset and write table.md and metrics.json."""
+def _evaluate_datasets(data: list[str], split: str, model: str, checkpoint: str, folder: Path) -> None:
+    """Score one model on a split of each dataset and write table.md and metrics.json."""
     from samseg_ros.datasets.catalog import open_dataset
-    from samseg_ros.evaluation.dataset_table import score_dataset
+    from samseg_ros.evaluation.dataset_table import retention, score_dataset
 
-    name, _, path = data.partition(":")
     pipeline = _pipeline(checkpoint, model)
-    with bar("scoring") as advance:
-        scores = score_dataset(pipeline, open_dataset(name, Path(path) if path else None, split), (), advance)
-    text = f"{checkpoint or model} on {name}, split {split}, {len(scores.samples)} frames\n\n{scores.markdown()}"
+    parts = [(name, Path(path) if path else None) for name, _, path in (one.partition(":") for one in data)]
+    opened = [(name, open_dataset(name, path, split)) for name, path in parts]  # what is missing is told before scoring
+    texts, measured = [], []
+    for name, dataset in opened:
+        with bar(f"scoring {name}") as advance:
+            scores = score_dataset(pipeline, dataset, (), advance)
+        frames = len(scores.samples)
+        texts.append(f"{checkpoint or model} on {name}, split {split}, {frames} frames\n\n{scores.markdown()}")
+        measured.append({"dataset": name, "split": split, **scores.summary()})
+    kept = retention([(row["dataset"], row["miou"]) for row in measured])
+    text = "\n".join([*texts, *kept])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(text)
-    (folder / "metrics.json").write_text(json.dumps({"dataset": name, "split": split, **scores.summary()}, indent=2))
+    (folder / "metrics.json").write_text(json.dumps(measured if len(measured) > 1 else measured[0], indent=2))
     out.print(text, markup=False, highlight=False, soft_wrap=True)
     out.print(f"written: {folder / 'table.md'}, {folder / 'metrics.json'}")
 

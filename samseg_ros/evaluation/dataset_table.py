@@ -99,6 +99,19 @@ def score_dataset(
     return DatasetScores(np.stack(counts), tuple(dataset.samples), labels.names)
 
 
+def retention(scored: Sequence[tuple[str, float]]) -> list[str]:
+    """Return a line for each dataset after the first: what of the first one's mIoU is left on it.
+
+    Args:
+        scored: (dataset, mIoU), the first the one that was trained on.
+    """
+    (home, best), *others = scored
+    return [
+        f"retained of {home}'s mIoU on {name}: {value / best if best else 0:.2f} ({value:.1f} / {best:.1f})"
+        for name, value in others
+    ]
+
+
 def only(frame: Frame, sensors: Sequence[str]) -> Frame:
     """Return a frame with the named sensors alone (the camera stays)."""
     return replace(
