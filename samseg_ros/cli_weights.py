@@ -1,4 +1,4 @@
-"""Commands about weights: import, list, fetch, card. They hang in the command line that cli.py builds."""
+"""Commands about weights: import, random, list, fetch, card. They hang in the command line that cli.py builds."""
 
 from __future__ import annotations
 
@@ -19,8 +19,15 @@ if TYPE_CHECKING:
     from samseg_ros.models import ModelSpec
 
 out = Console()
-app = typer.Typer(help="Bring in, list, fetch and describe weights.", no_args_is_help=True)
+app = typer.Typer(help="Bring in, make up, list, fetch and describe weights.", no_args_is_help=True)
 SHORT_DIGEST = 8
+MODEL = Annotated[str, typer.Option("--model", "-m", help="Model, one of `samseg models`.")]
+PRESET = Annotated[str, typer.Option(help="Preset of the model.")]
+MODALITIES = Annotated[str, typer.Option(help="As rgb,lidar.")]
+LABELS = Annotated[str, typer.Option(help="Label set of the outputs, a name or a CSV.")]
+OPTION = Annotated[list[str], typer.Option(help="Option of the model, as fusion=add; repeatable.")]
+INPUT_SIZE = Annotated[str, typer.Option(help="Height x width trained at, as 1024x1024.")]
+PRECISION = Annotated[Literal["fp16", "fp32"], typer.Option(help="Of the file written.")]
 
 
 def register(parent: typer.Typer) -> None:
@@ -32,15 +39,15 @@ def register(parent: typer.Typer) -> None:
 def import_(
     source: Annotated[Path, typer.Argument(help="SAM's, the MM SAM-adapter authors', or our own .pt, .safetensors.")],
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of weights, model.yaml and card.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="Model, one of `samseg models`.")] = "",
-    preset: Annotated[str, typer.Option(help="Preset of the model.")] = "",
-    modalities: Annotated[str, typer.Option(help="As rgb,lidar.")] = "",
-    labels: Annotated[str, typer.Option(help="Label set of the outputs, a name or a CSV.")] = "",
-    option: Annotated[list[str], typer.Option(help="Option of the model, as fusion=add; repeatable.")] = [],  # noqa: B006 typer copies it
-    input_size: Annotated[str, typer.Option(help="Height x width trained at, as 1024x1024.")] = "",
+    model: MODEL = "",
+    preset: PRESET = "",
+    modalities: MODALITIES = "",
+    labels: LABELS = "",
+    option: OPTION = [],  # noqa: B006 typer copies it
+    input_size: INPUT_SIZE = "",
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
     data: Annotated[str, typer.Option(help="What they were trained on.")] = "",
-    precision: Annotated[Literal["fp16", "fp32"], typer.Option(help="Of the file written.")] = "fp16",
+    precision: PRECISION = "fp16",
 ) -> None:
     """Turn a checkpoint into safetensors with model.yaml and card; whose it is, its keys tell.
 
@@ -54,15 +61,32 @@ def import_(
         path = import_sam(found, folder, precision)
         out.print(f"SAM, every key accounted for: {path}; train with it as sam_checkpoint", soft_wrap=True)
         return
-    given: dict[str, Any] = {"name": model, "preset": preset, "labels": labels, "licence": licence, "data": data}
-    given |= {"options": _options(option), "input_pixels": _pixels(input_size)}
-    given["modalities"] = tuple(filter(None, (name.strip() for name in modalities.split(","))))
+    given = _given(model, preset, modalities, labels, option, input_size) | {"licence": licence, "data": data}
     spec = import_weights(found, complete_spec(found, given), folder, precision)
     (folder / CARD_FILE).write_text(make_card(folder))
-    out.print(
-        f"written: {folder / spec.weights}, sha256 {spec.sha256}; how to use it: samseg weights card {folder}",
-        soft_wrap=True,
-    )
+    _show_written(folder, spec)
+
+
+@app.command()
+def random(
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of weights, model.yaml and card.")],
+    model: MODEL,
+    preset: PRESET,
+    modalities: MODALITIES,
+    labels: LABELS,
+    input_size: INPUT_SIZE = "1024x1024",
+    option: OPTION = [],  # noqa: B006 typer copies it
+    seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
+    precision: PRECISION = "fp16",
+) -> None:
+    """Write fresh weights of any size, to try its speed and memory before trained ones are there."""
+    from samseg_ros.models.card import CARD_FILE, make_card
+    from samseg_ros.models.random_weights import random_weights
+
+    given = _given(model, preset, modalities, labels, option, input_size)
+    spec = random_weights(given, folder, seed, precision)
+    (folder / CARD_FILE).write_text(make_card(folder))
+    _show_written(folder, spec)
 
 
 @app.command("list")
@@ -163,6 +187,25 @@ def _row(path: Path, shown: Path) -> tuple[str, ...]:
 
 def _named(spec: ModelSpec) -> str:
     return ", ".join([spec.name, spec.preset, *(f"{name}={value}" for name, value in spec.options.items())])
+
+
+def _given(model: str, preset: str, modalities: str, labels: str, option: list[str], input_size: str) -> dict[str, Any]:
+    """Return entries of a model.yaml."""
+    return {
+        "name": model,
+        "preset": preset,
+        "options": _options(option),
+        "labels": labels,
+        "modalities": tuple(filter(None, (name.strip() for name in modalities.split(",")))),
+        "input_pixels": _pixels(input_size),
+    }
+
+
+def _show_written(folder: Path, spec: ModelSpec) -> None:
+    out.print(
+        f"written: {folder / spec.weights}, sha256 {spec.sha256}; how to use it: samseg weights card {folder}",
+        soft_wrap=True,
+    )
 
 
 def _options(assignments: list[str]) -> dict[str, str]:

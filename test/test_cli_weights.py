@@ -65,6 +65,15 @@ def test_a_checkpoint_becomes_a_folder_that_the_settings_can_name(
     assert "my own streets" in card and "from `best.pt`" in card
 
 
+def test_random_weights_of_a_size_become_a_folder_with_a_card(weights: Weights, tmp_path: Path) -> None:
+    flags = ["--model", "mm_sam_adapter", "--preset", "compact", "--modalities", "rgb,lidar", "--labels", "cityscapes"]
+    shown = weights("random", "--out", tmp_path / "trial", *flags, "--input-size", "352x1216", "--seed", "3")
+    loaded = load_model(ModelConfig(checkpoint=str(tmp_path / "trial")))
+    assert loaded.spec.input_pixels == 352 * 1216 and loaded.spec.modalities == ("rgb", "lidar")
+    assert loaded.spec.sha256 in shown
+    assert "random weights, for trials of speed and memory" in (tmp_path / "trial" / "card.md").read_text()
+
+
 def test_options_and_sizes_of_the_wrong_form_are_refused(
     weights: Weights, network: torch.nn.Module, tmp_path: Path
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -74,6 +76,7 @@ def replay_direct(
                 _one(replay, step, segment, output)
                 output.draw(but_newest=1)  # labels of the newest may stand behind it
                 watcher.progress(done, replay.frames)
+            output.extra["peak_memory_mib"] = peak_memory_mib()
             return output.finish()
 
 
@@ -101,6 +104,12 @@ def _one(replay: Replay, step: Step, segment: Segmenter, output: ReplayOutput) -
     for topic, message in _messages(frame, segmentation, segment.labels, replay.config):
         raw = recording.serialize(recording.OUTPUTS[topic], message)
         output.came_out(topic, raw, step.image.stamp_ns)
+
+
+def peak_memory_mib() -> float:
+    """Return the most memory that this process has held at once, loading and warming up included."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def _camera_size(replay: Replay) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from samseg_ros.models.checkpoints import misfits, read_state
 from samseg_ros.models.mm_sam_adapter_keys import our_state
 from samseg_ros.models.sam_checkpoint import is_sam, sam_encoder_state
 from samseg_ros.models.weights import Precision, sha256, stored, write_tensors
+from samseg_ros.networks.road_fusion import adopt_grids
 
 Kind = Literal["sam", "authors", "own"]
 IMPORT_FILE = "import.json"
@@ -90,12 +91,20 @@ def complete_spec(source: Source, given: Mapping[str, Any]) -> ModelSpec:
     tree = {**(AUTHORS if source.kind == "authors" else {}), **known, **{k: v for k, v in given.items() if v}}
     if source.input_pixels:
         tree.setdefault("input_pixels", source.input_pixels)
+    return checked_spec(str(source.path), tree)
+
+
+def checked_spec(about: str, tree: Mapping[str, Any]) -> ModelSpec:
+    """Return the spec of a tree of entries, ``weights`` and ``paper`` filled in; ``about`` begins the error.
+
+    Raises:
+        SamsegError: an entry is missing (with the option that gives it) or wrong.
+    """
     if missing := [f"--{flag}" for field, flag in NEEDED.items() if field not in tree]:
-        raise SamsegError(f"{source.path}: what it is for is not known; give {', '.join(missing)}")
-    if tree["name"] in MODELS:
-        tree.setdefault("paper", MODELS[tree["name"]].paper)
+        raise SamsegError(f"{about}: what it is for is not known; give {', '.join(missing)}")
+    paper = MODELS[tree["name"]].paper if tree["name"] in MODELS else ""
     try:
-        return ModelSpec.model_validate({**tree, "weights": f"{tree['preset']}.safetensors"})
+        return ModelSpec.model_validate({"paper": paper, **tree, "weights": f"{tree['preset']}.safetensors"})
     except ValidationError as error:
         first = error.errors()[0]
         raise SamsegError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}") from None
@@ -114,35 +123,53 @@ def import_weights(source: Source, spec: ModelSpec, out: Path, precision: Precis
         SamsegError: keys or shapes that do not fit (named), labels of another number than the head's classes, a weight
             that is not finite, or a model at ``out``.
     """
-    if (out / SPEC_FILE).exists():
-        raise SamsegError(f"{out} holds a model already; choose another folder, or remove it")
+    refuse_taken(out)
     state = fitted(source, spec)
     network = _empty_network(spec)
+    adopt_grids(network, state)
     network.load_state_dict(state, assign=True)  # in place of tensors without memory: nothing is copied
-    out.mkdir(parents=True, exist_ok=True)
-    if spec.labels.endswith(".csv"):
-        shutil.copyfile(spec.labels, out / Path(spec.labels).name)
-        spec = spec.model_copy(update={"labels": Path(spec.labels).name})
-    written = save_model(out, network, spec, precision)
+    written = save_model(out, network, with_labels_beside(out, spec), precision)
     _record(source, precision, out / IMPORT_FILE)
     return written
+
+
+def refuse_taken(out: Path) -> None:
+    """Refuse a folder that has a model.
+
+    Raises:
+        SamsegError: it has one.
+    """
+    if (out / SPEC_FILE).exists():
+        raise SamsegError(f"{out} holds a model already; choose another folder, or remove it")
+
+
+def with_labels_beside(out: Path, spec: ModelSpec) -> ModelSpec:
+    """Make the folder and copy labels that are a CSV into it; return the spec that names them there."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not spec.labels.endswith(".csv"):
+        return spec
+    shutil.copyfile(spec.labels, out / Path(spec.labels).name)
+    return spec.model_copy(update={"labels": Path(spec.labels).name})
 
 
 def fitted(source: Source, spec: ModelSpec) -> dict[str, Tensor]:
     """Return the state under our names, which fits the network of ``spec`` exactly.
 
     In the authors' weights nothing stands for an absent X (the paper's network always has both): that vector is zero.
+    Road-Fusion's norms keep the size that they were trained at (FMB's 800 x 800 beside the others' 1024 x 1024): at
+    that size the network computes what theirs does, at any other they are resized.
 
     Raises:
         SamsegError: as `import_weights`.
     """
     if source.kind == "sam":
         raise SamsegError(f"{source.path} is SAM's own checkpoint, not weights of {spec.name}: import it as sam")
-    wanted = _empty_network(spec).state_dict()
-    if source.kind == "own":
-        state = dict(source.state)
-    else:
-        state = our_state(source.state, _x_modality(source, spec))
+    network = _empty_network(spec)
+    own = source.kind == "own"
+    state = dict(source.state) if own else our_state(source.state, _x_modality(source, spec))
+    adopt_grids(network, state)
+    wanted = network.state_dict()
+    if not own:
         state |= {k: torch.zeros(v.shape) for k, v in wanted.items() if LEARNT_HERE in k}
     _require_same_classes(source, spec, state, wanted)
     if faults := misfits(state, {name: value.shape for name, value in wanted.items()}):

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from samseg_ros.errors import SamsegError
+from samseg_ros.networks.road_fusion import adopt_grids
 
 SHOWN_KEYS = 5
 Precision = Literal["fp16", "fp32"]
@@ -77,6 +78,7 @@ def load_weights(path: Path, network: nn.Module, digest: str = "") -> None:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise SamsegError(f"{path}: expected a safetensors file, got something else ({error})") from None
+    adopt_grids(network, tensors)
     _refuse_misfits(path, tensors, network.state_dict())
     network.load_state_dict(tensors)
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from samseg_ros.networks.activation_checkpointing import Recomputable
 from samseg_ros.networks.deformable_attention import DeformableAttention, Size, pixel_centres
 from samseg_ros.networks.sam_encoder import EPS
 
@@ -36,7 +37,7 @@ class Grids:
         return cls((vit,), tuple(adapter), pixel_centres((vit,), device), pixel_centres(adapter, device))
 
 
-class Injector(nn.Module):
+class Injector(Recomputable):
     """SAM's tokens query the adapter's levels: x + gamma * attention(LN(x), LN(c))."""
 
     def __init__(self, dim: int, heads: int, points: int, value_ratio: float, scale: float) -> None:
@@ -46,7 +47,7 @@ class Injector(nn.Module):
         self.attn = DeformableAttention(dim, 3, heads, points, value_ratio)
         self.gamma = nn.Parameter(torch.full((dim,), scale))
 
-    def forward(self, tokens: Tensor, levels: Tensor, grids: Grids) -> Tensor:
+    def compute(self, tokens: Tensor, levels: Tensor, grids: Grids) -> Tensor:
         """Map SAM tokens (B, h, w, D) and adapter tokens (B, N, D) to SAM tokens (B, h, w, D)."""
         query = self.query_norm(tokens).flatten(1, 2)
         out = self.attn(query, grids.vit_centres, self.feat_norm(levels), grids.adapter)
@@ -84,7 +85,7 @@ class ConvFeedForward(nn.Module):
         return out
 
 
-class Extractor(nn.Module):
+class Extractor(Recomputable):
     """The adapter queries SAM's tokens: c + attention(LN(c), LN(x)), then c + FFN(LN(c))."""
 
     def __init__(
@@ -98,7 +99,7 @@ class Extractor(nn.Module):
         self.ffn_norm = nn.LayerNorm(dim, eps=EPS)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, levels: Tensor, tokens: Tensor, grids: Grids) -> Tensor:
+    def compute(self, levels: Tensor, tokens: Tensor, grids: Grids) -> Tensor:
         """Map adapter tokens (B, N, D) and SAM tokens (B, h, w, D) to adapter tokens (B, N, D)."""
         source = self.feat_norm(tokens).flatten(1, 2)
         seen: Tensor = levels + self.attn(self.query_norm(levels), grids.adapter_centres, source, grids.vit)

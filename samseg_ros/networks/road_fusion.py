@@ -6,6 +6,7 @@ within and across the modalities) and a *local* path (depthwise convolutions) ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -126,7 +127,11 @@ class CrossChannelAttention(nn.Module):
 
 
 class SpatialNorm(nn.Module):
-    """LayerNorm of each channel map over H x W with an affine per position, resized bilinearly off its own size."""
+    """LayerNorm of each channel map over H x W with an affine per position, resized bilinearly off its own size.
+
+    That size is where the weights were trained (1024 x 1024 in most published ones, 800 x 800 for FMB), so it comes
+    with them: see `adopt_grids`.
+    """
 
     def __init__(self, grid: tuple[int, int]) -> None:
         super().__init__()
@@ -143,6 +148,16 @@ class SpatialNorm(nn.Module):
         size = (x.shape[2], x.shape[3])
         weight, bias = (self._resized(p, size).to(x.dtype) for p in (self.weight, self.bias))
         return torch.addcmul(bias, normed, weight)
+
+    def adopt(self, cells: int) -> None:
+        """Take a grid of another number of cells, of the same aspect, and forget the affine; else stay as it is."""
+        h, w = self.grid
+        rows = round(h * (cells / (h * w)) ** 0.5)
+        columns = round(rows * w / h)
+        if rows * columns != cells or rows * w != columns * h or cells == h * w:
+            return
+        self.grid = (rows, columns)
+        self.weight, self.bias = (nn.Parameter(p.new_empty(cells)) for p in (self.weight, self.bias))
 
     def _resized(self, parameter: Tensor, size: tuple[int, int]) -> Tensor:
         affine = parameter.reshape(1, 1, *self.grid)
@@ -249,3 +264,20 @@ class RoadFusion(nn.Module):
         factor = self.scale_global * self.recalibrate(broad)
         out: Tensor = self.coordinate(torch.addcmul(fine, broad, factor.to(broad.dtype)))
         return out
+
+
+def adopt_grids(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give the norms over space the grids of weights that are about to be loaded.
+
+    A norm has a weight for each cell, in one row: their number tells the size that was trained at, as training sizes
+    have the preset's aspect (square in all published sizes). Where it cannot, the norm stays, and its misfit is found
+    as any other's. Has to come before an optimizer takes the parameters.
+
+    Args:
+        network: with fresh weights.
+        state: weights by name; without any of these norms nothing happens.
+    """
+    for name, module in network.named_modules():
+        weight = state.get(f"{name}.weight")
+        if isinstance(module, SpatialNorm) and weight is not None:
+            module.adopt(weight.numel())

@@ -13,7 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samseg_ros.networks.activation_checkpointing import Recomputable
+
 EPS = 1e-6
+LOGITS_AT_ONCE = 1 << 24
+"""Attention logits of one sample that the CPU holds at a time: 64 MiB in float32."""
 
 
 class PatchEmbed(nn.Module):
@@ -71,8 +75,21 @@ def _cells(h: int, w: int, like: Tensor) -> Tensor:
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    if q.device.type == "cpu":  # several times faster there than the fused kernel, backward included
-        return (q @ k.transpose(-1, -2)).softmax(-1).to(v.dtype) @ v
+    if q.device.type != "cpu":
+        return fused_attention(q, k, v)
+    # Several times faster there than the fused kernel, backward included. Rows are independent of each other.
+    rows = max(1, LOGITS_AT_ONCE // (q.shape[1] * k.shape[2]))
+    parts = [(part @ k.transpose(-1, -2)).softmax(-1).to(v.dtype) @ v for part in q.split(rows, 2)]
+    return torch.cat(parts, 2)
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attend by PyTorch's kernels for GPUs, which keep no logits: (B, heads, n, d'), the same, (B, heads, n, d) to v's.
+
+    They take bfloat16 in widths of 8 n only; zero columns leave the products as they are.
+    """
+    if rest := -q.shape[-1] % 8:
+        q, k = F.pad(q, (0, rest)), F.pad(k, (0, rest))
     return F.scaled_dot_product_attention(q, k, v, scale=1.0)
 
 
@@ -98,7 +115,7 @@ class Mlp(nn.Module):
         return out
 
 
-class Block(nn.Module):
+class Block(Recomputable):
     """Pre-norm transformer block; ``window`` 0 attends over the whole grid."""
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float, window: int, table: int) -> None:
@@ -109,7 +126,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=EPS)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
         """Map tokens (B, h, w, D) to (B, h, w, D)."""
         y = self.norm1(x)
         x = x + (windowed(self.attn, y, self.window) if self.window else self.attn(y))

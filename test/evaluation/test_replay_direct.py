@@ -35,6 +35,7 @@ def test_every_frame_is_counted_with_the_sensors_that_were_fused(replayed: tuple
     assert measured["sensors"] == {"rgb+thermal+lidar": 4, "rgb+lidar": 2}
     assert measured["modalities"] == {"rgb": 6, "thermal": 4, "lidar": 6}
     assert measured["mode"] == "direct"
+    assert 20 < measured["peak_memory_mib"] < 2**20  # Python with its libraries, and no unit mistaken
     assert measured["topics"]["lidar"] == "/lidar/points"
     assert list(measured["stages_ms"]) == ["convert", "prepare", "model", "posterior"]
     assert [measured["stages_ms"][s] for s in ("prepare", "model", "posterior")] == [1.0, 2.0, 3.0]

@@ -25,20 +25,20 @@ from samseg_ros.models.import_weights import (
     import_weights,
     open_source,
 )
-from samseg_ros.models.mm_sam_adapter import PRESETS
+from samseg_ros.models.mm_sam_adapter import PRESETS, build
 from samseg_ros.models.sam_checkpoint import sam_encoder_state
 from samseg_ros.models.weights import sha256
 from samseg_ros.networks.convnext_stem import StemShape
 from samseg_ros.networks.segformer_head import SegformerHead
 
 SMALL_STEM = StemShape(channels=(32, 64, 96, 128), depths=(1, 1, 1, 1))
+# The preset's norms belong to 1024 x 1024, those of the golden weights to 256 x 256.
 SMALL = replace(
     PRESETS["vit_l"],
     vit_dim=64,
     vit_depth=4,
     vit_heads=4,
     global_blocks=(1, 3),
-    training_size=(256, 256),
     rgb_stem=SMALL_STEM,
     x_stem=SMALL_STEM,
     heads=4,
@@ -138,14 +138,52 @@ def test_the_published_sizes_fit_the_preset_that_is_taken_for_them(shared_data: 
     assert all(not state[name].any() for name in gates)
 
 
-def test_weights_trained_at_another_size_are_refused_with_the_norms_that_differ(shared_data: Path) -> None:
-    source = _full_names(shared_data)
-    norms = {k: torch.empty(v.numel() * 625 // 1024) for k, v in source.state.items() if "fuse_blocks" in k and v.ndim}
-    at_800 = replace(source, state={**source.state, **norms})
-    spec = complete_spec(at_800, {"labels": "deliver", "modalities": ("rgb", "thermal")})
+def _trained_at_800(source: Source) -> Source:
+    norms = {k: v.new_empty(v.numel() * 625 // 1024) for k, v in source.state.items() if "fuse_blocks" in k and v.ndim}
+    assert len(norms) == 8
+    return replace(source, state={**source.state, **norms})
+
+
+def test_weights_trained_at_800_pixels_keep_their_norms(shared_data: Path) -> None:
+    source = _trained_at_800(_full_names(shared_data))
+    spec = complete_spec(source, {"labels": "deliver", "modalities": ("rgb", "thermal")})
     assert spec.input_pixels == 800 * 800
-    with pytest.raises(SamsegError, match=r"8 of another shape \(backbone\.prior\.fusions\.0\.norm\.weight \(40000,\)"):
-        fitted(at_800, spec)
+    state = fitted(source, spec)
+    sizes = [state[f"backbone.prior.fusions.{i}.norm.weight"].shape for i in range(4)]
+    assert sizes == [(200 * 200,), (100 * 100,), (50 * 50,), (25 * 25,)]
+
+
+def test_norms_of_no_square_training_size_are_refused_by_name(shared_data: Path) -> None:
+    source = _full_names(shared_data)
+    name = next(k for k in source.state if k.endswith("fuse_blocks.0.norm.weight"))
+    odd = replace(source, state={**source.state, name: torch.empty(200 * 201, device="meta")})
+    spec = complete_spec(odd, {"labels": "deliver", "modalities": ("rgb", "thermal"), "input_pixels": 800 * 800})
+    with pytest.raises(SamsegError, match=r"1 of another shape \(backbone\.prior\.fusions\.0\.norm\.weight \(40200,\)"):
+        fitted(odd, spec)
+
+
+def test_weights_of_another_training_size_compute_from_our_folder_what_they_did(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    entry = MODELS["mm_sam_adapter"]
+    at_96 = replace(SMALL, training_size=(96, 96))
+    monkeypatch.setitem(PRESETS, "small", SMALL)
+    monkeypatch.setitem(MODELS, "mm_sam_adapter", replace(entry, presets=(*entry.presets, "small")))
+    torch.manual_seed(0)
+    trained = build(at_96, ("rgb", "thermal"), 14).eval()
+    with torch.no_grad():
+        for name, value in trained.named_parameters():
+            if "fusions" in name:  # norms and their scales start at ones and zeros
+                value.add_(torch.rand_like(value))
+    torch.save(trained.state_dict(), tmp_path / "fmb.pt")
+    source = open_source(tmp_path / "fmb.pt")
+    given = {"name": "mm_sam_adapter", "preset": "small", "labels": "fmb", "modalities": ("rgb", "thermal")}
+    spec = complete_spec(source, given | {"input_pixels": 96 * 96, "licence": "mine"})
+    import_weights(source, spec, tmp_path / "out", "fp32")
+    loaded = load_model(ModelConfig(config="small", checkpoint=str(tmp_path / "out"))).network
+    inputs = {"rgb": torch.randn(1, 3, 96, 96), "thermal": torch.randn(1, 3, 96, 96)}
+    with torch.inference_mode():
+        assert torch.equal(loaded(inputs), trained(inputs))
 
 
 def test_labels_of_another_number_than_the_heads_classes_are_told_with_those_that_fit(shared_data: Path) -> None:

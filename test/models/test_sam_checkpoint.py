@@ -90,6 +90,29 @@ def test_features_at_1024_pixels_are_those_of_segment_anything(sam: nn.Module, s
         torch.testing.assert_close(neck(ours(image).permute(0, 3, 1, 2)), expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
+def test_a_file_like_sam_vit_l_0b3195_gives_the_features_of_segment_anything_at_1024_pixels(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sam = segment_anything.sam_model_registry["vit_l"]().eval()
+    for name, parameter in sam.image_encoder.named_parameters():
+        if "pos" in name:
+            nn.init.normal_(parameter, std=0.3)
+    path = tmp_path / "sam_vit_l_0b3195.pth"
+    torch.save(sam.state_dict(), path)
+    found = sam_encoder_state(read_state(path))
+    assert found.size == "vit_l"
+    ours = build_encoder("vit_l").eval()
+    ours.load_state_dict(found.encoder)
+    image = torch.randn(1, 3, 1024, 1024)
+    with torch.inference_mode():
+        features = ours(image)
+        del ours
+        sam.image_encoder.neck = nn.Identity()
+        expected = sam.image_encoder(image).permute(0, 2, 3, 1)
+    path.unlink()  # more than a gigabyte
+    torch.testing.assert_close(features, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_the_encoder_of_an_adapter_network_is_filled(state: dict[str, Tensor]) -> None:
     with torch.device("meta"):
         network = build_network("mm_sam_adapter", "vit_b", ("rgb", "lidar"), 3)

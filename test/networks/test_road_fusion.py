@@ -15,6 +15,7 @@ from samseg_ros.networks.road_fusion import (
     GatedLocal,
     RoadFusion,
     SpatialNorm,
+    adopt_grids,
 )
 
 X = torch.randn(2, 32, 6, 8, generator=torch.Generator().manual_seed(0))
@@ -55,6 +56,21 @@ def test_the_spatial_norm_stretches_its_affine_to_another_size() -> None:
     norm.bias.data = torch.tensor([0.0, 1.0])
     # Bilinear from 2 to 4 columns: 0, 1/4, 3/4, 1. A constant map is normed to zero, so the bias is what comes out.
     assert norm(torch.full((1, 1, 1, 4), 7.0)).flatten().tolist() == [0.0, 0.25, 0.75, 1.0]
+
+
+def test_norms_take_the_grid_of_weights_of_another_size_and_the_same_aspect() -> None:
+    network = torch.nn.Sequential(SpatialNorm((18, 24)), torch.nn.Linear(2, 2), SpatialNorm((9, 12)))
+    state = {"0.weight": torch.zeros(12 * 16), "0.bias": torch.zeros(12 * 16), "1.weight": torch.zeros(5, 5)}
+    adopt_grids(network, state)
+    assert [network[i].grid for i in (0, 2)] == [(12, 16), (9, 12)]
+    assert network[0].weight.shape == network[0].bias.shape == (192,) and network[2].weight.shape == (108,)
+
+
+@pytest.mark.parametrize("cells", [12 * 15, 13 * 17, 1])
+def test_a_norm_stays_where_the_aspect_does_not_come_out(cells: int) -> None:
+    norm = SpatialNorm((18, 24))
+    norm.adopt(cells)
+    assert norm.grid == (18, 24) and norm.weight.shape == (432,)
 
 
 def test_the_local_path_is_a_grouped_convolution_with_a_gelu_gate() -> None:
