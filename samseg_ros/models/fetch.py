@@ -69,7 +69,11 @@ def resolve(name_or_url: str) -> tuple[str, str]:
         if name_or_url not in KNOWN:
             raise SamsegError(f"no known weights {name_or_url!r}; {nearest(name_or_url, KNOWN)}, or give a URL")
         return KNOWN[name_or_url].url, KNOWN[name_or_url].sha256
-    if (scheme := urllib.parse.urlsplit(name_or_url).scheme) not in SCHEMES:
+    try:
+        scheme = urllib.parse.urlsplit(name_or_url).scheme
+    except ValueError as error:
+        raise SamsegError(f"{name_or_url}: expected a URL, got one that is malformed ({error}); correct it") from None
+    if scheme not in SCHEMES:
         raise SamsegError(f"{name_or_url}: expected a URL of {' | '.join(SCHEMES)}, got {scheme}")
     return name_or_url, next((row.sha256 for row in KNOWN.values() if row.url == name_or_url), "")
 

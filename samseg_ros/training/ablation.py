@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from samseg_ros.config import from_flat
 from samseg_ros.datasets.catalog import open_dataset
@@ -18,12 +20,13 @@ from samseg_ros.errors import SamsegError, nearest
 from samseg_ros.evaluation.dataset_table import ALL, DatasetScores, score_dataset
 from samseg_ros.evaluation.metrics import bootstrap_miou, miou
 from samseg_ros.evaluation.world_table import sensor_sets
-from samseg_ros.models import ModelSpec, load_model, read_spec
+from samseg_ros.labels import load_labels
+from samseg_ros.models import ModelSpec, build_network, load_model, read_spec
 from samseg_ros.pipeline import Pipeline
 from samseg_ros.resources import config_dir
 from samseg_ros.training.checkpoint import FREE_SETTINGS
 from samseg_ros.training.recipe import Recipe, load_recipe
-from samseg_ros.training.run import MODEL_FOLDER, Bar, Places, run_recipe
+from samseg_ros.training.run import MODEL_FOLDER, Bar, Places, alone_in, open_splits, require_sam, run_recipe
 from samseg_ros.training.run_log import read_log, summary
 
 SCORES_FILE = "scores.json"
@@ -44,6 +47,14 @@ class Ablation(BaseModel):
     group_by: Literal["condition", "difficulty", "sensors"] = Field(
         "condition", description="Columns of the table; sensors: which of them the network is given."
     )
+
+    @field_validator("variants")
+    @classmethod
+    def _names_are_folders(cls, variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name in variants:
+            if not re.fullmatch(r"\w[\w.+-]*", name):
+                raise ValueError(f"expected names of letters, digits and _ . + - (they name folders), got {name!r}")
+        return variants
 
 
 @dataclass(frozen=True)
@@ -78,10 +89,12 @@ def load_ablation(name_or_path: str, changes: Mapping[str, Any] | None = None) -
         where = ".".join(map(str, first["loc"]))
         known = ", ".join(Ablation.model_fields)
         raise SamsegError(f"{path}: {where}: {first['msg']}, got {first['input']!r}; entries are: {known}") from None
-    rows = [
-        Variant(name, load_recipe(ablation.recipe, {**ablation.changes, **own, **(changes or {})}))
-        for name, own in ablation.variants.items()
-    ]
+    rows = []
+    for name, own in ablation.variants.items():
+        try:
+            rows.append(Variant(name, load_recipe(ablation.recipe, {**ablation.changes, **own, **(changes or {})})))
+        except SamsegError as error:
+            raise SamsegError(f"{path}: variant {name}: {error}") from None
     return ablation, rows
 
 
@@ -89,7 +102,42 @@ def run_ablation(chosen: tuple[Ablation, list[Variant]], places: Places, bar: Ba
     """Train and score every variant that is not finished; return the table.
 
     ``places.out`` gets a folder a variant, table.md, table.json and table.png.
+
+    Raises:
+        SamsegError: another process is at it, or a variant cannot be trained or scored; what can be known of that
+            without training is known before any of them is.
     """
+    with alone_in(places.out):
+        _require_ready(chosen, places)
+        return _run_variants(chosen, places, bar, say)
+
+
+def _require_ready(chosen: tuple[Ablation, list[Variant]], places: Places) -> None:
+    """Look at the data, the network and what is finished of every variant."""
+    ablation, variants = chosen
+    for variant in variants:
+        recipe, done = variant.recipe, places.out / variant.name / SCORES_FILE
+        if done.is_file():
+            _scores(done, _asked(ablation, variant))
+            continue
+        try:
+            _require_trainable(ablation, recipe, places)
+        except SamsegError as error:
+            raise SamsegError(f"variant {variant.name}: {error}") from None
+
+
+def _require_trainable(ablation: Ablation, recipe: Recipe, places: Places) -> None:
+    data, _ = open_splits(recipe, places.data)
+    test = open_dataset(recipe.data.dataset, places.data, ablation.test_split, ablation.test_limit)
+    if ablation.group_by == "difficulty" and not any(sample.difficulty for sample in test.samples):
+        raise SamsegError(f"group_by: {recipe.data.dataset} does not say how difficult its samples are; use condition")
+    with torch.device("meta"):
+        classes = len(load_labels(data.labels))
+        network = build_network(recipe.model, recipe.preset, recipe.sensors, classes, recipe.options)
+        require_sam(network, recipe)
+
+
+def _run_variants(chosen: tuple[Ablation, list[Variant]], places: Places, bar: Bar, say: Callable[[str], None]) -> str:
     ablation, variants = chosen
     results = {}
     for number, variant in enumerate(variants, start=1):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from samseg_ros.datasets.world.labelled import LabelledWorld
 from samseg_ros.errors import SamsegError
 from samseg_ros.sensing.modalities import MODALITIES
 from samseg_ros.training.augmentation import Planes
+from samseg_ros.training.lock import locked
 from samseg_ros.training.processes import WORKERS
 from samseg_ros.types import Frame
 
@@ -35,6 +38,7 @@ LAYOUT: dict[str, tuple[int, type]] = {
     "labels": (1, np.uint8),
 }
 """Channels and type of each array (samples, H, W, channels)."""
+STATE_FILE = "done.json"
 SAVE_EVERY = 64
 """Samples after which it is noted how far a cache has come."""
 
@@ -148,27 +152,53 @@ def open_cache(
         progress: called with (samples done, samples in all) while preparing.
 
     Raises:
-        SamsegError: a file of the cache is damaged, or a sample cannot be read.
+        SamsegError: a file of the cache is damaged, the disk has no space for it, or a sample cannot be read.
     """
     folder = folder / f"{key}_{size[0]}x{size[1]}_{'-'.join(modalities)}_{fingerprint(dataset)}"
-    folder.mkdir(parents=True, exist_ok=True)
-    samples, layout = len(dataset), {name: LAYOUT[name] for name in (*modalities, "labels")}
-    whole = all((folder / f"{name}.npy").exists() for name in (*layout, "present"))
-    arrays = {name: _map(folder / f"{name}.npy", (samples, *size, n), kind) for name, (n, kind) in layout.items()}
-    present: NDArray[np.bool_] = _map(folder / "present.npy", (samples, len(modalities)), np.bool_)
-    state = folder / "done.json"
-    done = _done(state) if whole and state.exists() else 0  # an array that was just made holds nothing
-    prepared = _prepared(range(done, samples), dataset, modalities, size, workers)
-    for i, planes in enumerate(prepared, start=done):
-        for name, array in arrays.items():
-            array[i] = planes.get(name, 0)
-        present[i] = [name in planes for name in modalities]
-        if (i + 1) % SAVE_EVERY == 0 or i + 1 == samples:
-            state.write_text(json.dumps({"frames": i + 1}))
-            if progress:
-                progress(i + 1, samples)
-    flags = {name: present[:, k] for k, name in enumerate(modalities) if name != "rgb"}
-    return Cache(arrays, flags, tuple(sample.name for sample in dataset.samples))
+    with locked(folder, "another run prepares these samples, waiting for it", wait=True):
+        arrays, done = _open_arrays(folder, len(dataset), modalities, size)
+        flags = arrays["present"]
+        prepared = _prepared(range(done, len(dataset)), dataset, modalities, size, workers)
+        for i, planes in enumerate(prepared, start=done):
+            for name in (*modalities, "labels"):
+                arrays[name][i] = planes.get(name, 0)
+            flags[i] = [name in planes for name in modalities]
+            if (i + 1) % SAVE_EVERY == 0 or i + 1 == len(dataset):
+                _note(folder / STATE_FILE, i + 1)
+                if progress:
+                    progress(i + 1, len(dataset))
+    planes_of = {name: array for name, array in arrays.items() if name != "present"}
+    present = {name: flags[:, k] for k, name in enumerate(modalities) if name != "rgb"}
+    return Cache(planes_of, present, tuple(sample.name for sample in dataset.samples))
+
+
+def _open_arrays(
+    folder: Path, samples: int, modalities: tuple[str, ...], size: tuple[int, int]
+) -> tuple[dict[str, NDArray[Any]], int]:
+    """Return the arrays of a cache ("present" among them), made where they are not there, and how far they are filled.
+
+    What is made takes its whole space on the disk at once: a map that finds none later would end the process (SIGBUS).
+    """
+    kinds: dict[str, tuple[tuple[int, ...], type]]
+    kinds = {name: ((samples, *size, LAYOUT[name][0]), LAYOUT[name][1]) for name in (*modalities, "labels")}
+    kinds["present"] = ((samples, len(modalities)), np.bool_)
+    state = folder / STATE_FILE
+    absent = {name: kind for name, kind in kinds.items() if not (folder / f"{name}.npy").exists()}
+    if absent:
+        state.unlink(missing_ok=True)  # before they are made: what was just made holds nothing
+    try:
+        for name, (shape, kind) in absent.items():
+            _make(folder / f"{name}.npy", shape, kind)
+    except OSError as error:
+        for name in absent:
+            (folder / f"{name}.npy").unlink(missing_ok=True)
+        needed = sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in absent.values())
+        raise SamsegError(
+            f"{folder}: expected {needed / 1e9:.1f} GB of space for the prepared samples, got {error.strerror}; "
+            "make room, choose another --cache, or set a smaller data.size"
+        ) from None
+    arrays = {name: _map(folder / f"{name}.npy", shape, kind) for name, (shape, kind) in kinds.items()}
+    return arrays, _done(state, samples) if state.exists() else 0
 
 
 def _prepared(
@@ -208,19 +238,39 @@ def _read(
         raise SamsegError(f"sample {dataset.samples[i].name}: {error}") from None
 
 
-def _done(state: Path) -> int:
+def _note(state: Path, done: int) -> None:
+    try:
+        state.write_text(json.dumps({"frames": done}))
+    except OSError as error:
+        raise SamsegError(
+            f"{state} cannot be written ({error.strerror}); make room and run again, it goes on"
+        ) from None
+
+
+def _done(state: Path, samples: int) -> int:
     try:
         done = int(json.loads(state.read_text())["frames"])
-        if done < 0:
-            raise ValueError(f"{done} samples")
+        if not 0 <= done <= samples:
+            raise ValueError(f"expected 0 to {samples} samples, got {done}")
         return done
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(state, error) from None
 
 
+def _make(path: Path, shape: tuple[int, ...], kind: type) -> None:
+    """Make an array of zeros that has its space on the disk; it appears when it is whole."""
+    part = path.with_suffix(".part")
+    try:
+        np.lib.format.open_memmap(part, mode="w+", dtype=kind, shape=shape)
+        with part.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, part.stat().st_size)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+    part.replace(path)
+
+
 def _map(path: Path, shape: tuple[int, ...], kind: type) -> NDArray[Any]:
-    if not path.exists():
-        return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
     try:
         np.load(path, mmap_mode="r")  # "r+" would fill a truncated file up with zeros
         existing: NDArray[Any] = np.load(path, mmap_mode="r+")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from samseg_ros.errors import SamsegError
 from samseg_ros.training.recipe import Recipe, load_recipe
 
 CHECKPOINT_FILE, BEST_FILE, RECIPE_FILE = "checkpoint.pt", "best.pt", "recipe.yaml"
-FREE_SETTINGS = {"threads", "workers", "checkpoint_every", "validate_every", "micro_batch"}
+FREE_SETTINGS = {"threads", "workers", "checkpoint_every", "validate_every", "micro_batch", "activation_checkpointing"}
 """Settings of a recipe that may change when a run is resumed: they do not say what is learnt."""
 
 
@@ -71,8 +73,7 @@ def load_state(path: Path, state: State, fabric: Fabric) -> None:
         for name, value in tree["numbers"].items():
             setattr(state, name, value)
     except Exception as error:  # torch raises nearly anything on a torn file
-        reason = str(error).partition("\n")[0]
-        raise SamsegError(f"{path} cannot be resumed from ({reason}); remove it to begin anew") from None
+        raise SamsegError(f"{path} cannot be resumed from ({_fault(error)}); remove it to begin anew") from None
     if began_with != state.data:
         raise SamsegError(f"{path} is of a run on other samples; give the same --data, or choose another --out")
 
@@ -91,7 +92,7 @@ def load_best(path: Path, network: nn.Module) -> None:
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["network"])
     except Exception as error:  # as in load_state
-        raise SamsegError(f"{path} cannot be read ({str(error).partition(chr(10))[0]}); train again") from None
+        raise SamsegError(f"{path} cannot be read ({_fault(error)}); train again") from None
 
 
 def require_same_recipe(recipe: Recipe, folder: Path) -> None:
@@ -112,10 +113,31 @@ def require_same_recipe(recipe: Recipe, folder: Path) -> None:
 
 
 def write_whole(path: Path, tree: Any) -> None:
-    """Write beside and rename, so that a kill leaves the last whole file."""
+    """Write beside and rename, so that a kill or a full disk leaves the last whole file.
+
+    Raises:
+        SamsegError: it cannot be written.
+    """
     part = path.with_suffix(".part")
-    torch.save(tree, part)
-    part.replace(path)
+    try:
+        torch.save(tree, part)
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch's, of a full disk
+        part.unlink(missing_ok=True)
+        kept = "the one before is whole" if path.exists() else "there is none yet"
+        free = shutil.disk_usage(path.parent).free / 1e9
+        raise SamsegError(
+            f"{path} cannot be written ({_fault(error)}), {kept}; {free:.1f} GB are free: make room and run again"
+        ) from None
+
+
+def _fault(error: Exception) -> str:
+    """Say what is wrong with a file, without torch's advice to its own callers."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is not in it"
+    if isinstance(error, (pickle.UnpicklingError, EOFError)):
+        return "it holds something else than tensors and numbers"
+    return str(error).partition("\n")[0].partition(". ")[0]
 
 
 def _numbers(state: State) -> dict[str, float]:

@@ -15,7 +15,7 @@ from samseg_ros.training.batches import Batch
 
 
 class EmbeddingCache:
-    """Embeddings by the content of the image and of the encoder, float16.
+    """Embeddings by the content of the image and of the encoder and by the precision it computes in, kept as float16.
 
     Pays where few different images come, as with whole images that are mirrored at most. A file cannot be stale:
     another image, size, augmentation or encoder has another name.
@@ -23,19 +23,20 @@ class EmbeddingCache:
     Args:
         network: has ``sam_embedding(image)`` and a frozen encoder.
         folder: shared by all runs.
+        precision: that of the run.
 
     Raises:
         SamsegError: the network has no encoder that stays as it is.
     """
 
-    def __init__(self, network: nn.Module, folder: Path) -> None:
+    def __init__(self, network: nn.Module, folder: Path, precision: str) -> None:
         if not getattr(network, "frozen", False) or not hasattr(network, "sam_embedding"):
             raise SamsegError(
                 "cache_embeddings: expected a model with a frozen SAM encoder (ad_sam vit_b, vit_l, vit_h), "
                 f"got {type(network).__name__}; set it to false"
             )
         self._network = network
-        self._folder = folder / _digest(network)
+        self._folder = folder / f"{_digest(network)}_{precision}"
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def attach(self, batch: Batch) -> Batch:

@@ -38,6 +38,19 @@ def make_fabric(precision: str) -> Fabric:
     return fabric
 
 
+def threads_of_a_process() -> int:
+    """Return the CPU threads that a process takes where the recipe says none.
+
+    Alone it is OMP_NUM_THREADS, where that is set, or all cores. Of several on one machine each takes its share of the
+    cores: torchrun sets OMP_NUM_THREADS to 1 by itself, so that there it says nothing.
+    """
+    cores, processes = len(os.sched_getaffinity(0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if processes == 1 and wanted.isdigit() and int(wanted):
+        return int(wanted)
+    return max(1, cores // processes)
+
+
 def reduced(fabric: Fabric, value: Tensor, how: str) -> Tensor:
     """Return the "sum" or "mean" of a tensor over all processes."""
     result = fabric.all_reduce(value, reduce_op=how)

@@ -47,21 +47,29 @@ def fusionsam(
     share = len(labels) / counts[0].to(loss.device, loss.dtype)
     parts["auxiliary"] = auxiliary.detach()
     loss = loss + weights.auxiliary * auxiliary
-    expected = [f"{kind}_{name}" for kind in ("rebuilt", "commitment") for name in done.reconstructions]
-    parts |= dict.fromkeys([*expected, "fused"], torch.zeros_like(auxiliary.detach()))  # alike in all processes
     for name, rebuilt in done.reconstructions.items():
         there = done.present[name]
-        if there.any():
-            parts[f"rebuilt_{name}"] = share * reconstruction(done.images[name][there], rebuilt[there])
-            parts[f"commitment_{name}"] = share * done.commitment[name]
-            loss = loss + weights.reconstruction * parts[f"rebuilt_{name}"]
-            loss = loss + weights.beta_commit * parts[f"commitment_{name}"]
+        compared = reconstruction(done.images[name][there], rebuilt[there]) if there.any() else _nothing(rebuilt)
+        parts[f"rebuilt_{name}"] = share * compared
+        parts[f"commitment_{name}"] = share * done.commitment[name]
+        loss = loss + weights.reconstruction * parts[f"rebuilt_{name}"]
+        loss = loss + weights.beta_commit * parts[f"commitment_{name}"]
     both = torch.stack(list(done.present.values())).all(0)
-    if "thermal" in done.images and both.any():
-        sources = [image[both] for image in done.images.values()]
-        parts["fused"] = share * fusion_loss(done.fused[both], sources, FusionSettings())[0]
-        loss = loss + weights.fusion * parts["fused"]
+    sources = [image[both] for image in done.images.values()]
+    seen_by_both = "thermal" in done.images and bool(both.any())
+    fused = fusion_loss(done.fused[both], sources, FusionSettings())[0] if seen_by_both else _nothing(done.fused)
+    parts["fused"] = share * fused
+    loss = loss + weights.fusion * parts["fused"]
     return loss, {name: part.detach() for name, part in parts.items()}
+
+
+def _nothing(output: Tensor) -> Tensor:
+    """Return 0 that hangs on an output.
+
+    What a process hands out and does not learn from, DistributedDataParallel takes for used: it waits for its gradient
+    and the other processes wait for this one.
+    """
+    return 0 * output.float().mean()
 
 
 OBJECTIVES: Mapping[str, Objective] = {"fusionsam": fusionsam}

@@ -124,6 +124,9 @@ class Recipe(BaseModel):
     micro_batch: int = Field(
         0, ge=0, description="Samples that a process takes at once; gradients add up to the batch. 0: its whole share."
     )
+    activation_checkpointing: bool = Field(
+        False, description="Less memory, more time: SAM's blocks are computed again for their gradients, not kept."
+    )
     ema_decay: float = Field(0.0, ge=0, lt=1, description="Of the averaged weights, the ones kept; 0: the last ones.")
     frozen_batch_norm: bool = Field(False, description="Batch norms keep their statistics.")
     cache_embeddings: bool = Field(
@@ -131,7 +134,9 @@ class Recipe(BaseModel):
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field("bf16", description="Of the forward pass.")
     seed: int = Field(0, ge=0, lt=2**31)
-    threads: int = Field(0, ge=0, description="CPU threads of a process; 0: all.")
+    threads: int = Field(
+        0, ge=0, description="CPU threads of a process; 0: OMP_NUM_THREADS or all, shared out among torchrun's."
+    )
     workers: int = Field(0, ge=0, description="Processes that read and augment; 0: none of their own.")
     checkpoint_every: int = Field(100, gt=0, description="Steps between checkpoints.")
     validate_every: int = Field(500, gt=0, description="Steps between validations.")
@@ -140,6 +145,15 @@ class Recipe(BaseModel):
     def _joint_is_fusionsams(self) -> Recipe:
         if self.model != "fusionsam" and self.joint != JointSettings():
             raise ValueError(f"joint is for fusionsam alone, this is {self.model}")
+        return self
+
+    @model_validator(mode="after")
+    def _rate_falls(self) -> Recipe:
+        if self.schedule.decay != "constant" and self.schedule.final_rate > self.optimizer.learning_rate:
+            raise ValueError(
+                f"schedule.final_rate: expected at most optimizer.learning_rate ({self.optimizer.learning_rate:g}), "
+                f"got {self.schedule.final_rate:g}; lower it, or raise the other"
+            )
         return self
 
     @model_validator(mode="after")

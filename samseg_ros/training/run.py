@@ -6,11 +6,12 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from samseg_ros.config import Config
@@ -20,10 +21,13 @@ from samseg_ros.errors import SamsegError
 from samseg_ros.labels import load_labels
 from samseg_ros.models import MODELS, ModelSpec, build_network, save_model
 from samseg_ros.models.checkpoints import misfits, read_state
-from samseg_ros.models.sam_checkpoint import load_sam_encoder, sam_encoder_state
+from samseg_ros.models.sam_checkpoint import SIZES, load_sam_encoder, sam_encoder_state
+from samseg_ros.networks.activation_checkpointing import checkpoint_activations
 from samseg_ros.training.batches import SampleSource
 from samseg_ros.training.cache import DirectSamples, open_cache
+from samseg_ros.training.checkpoint import CHECKPOINT_FILE
 from samseg_ros.training.fabric import make_fabric
+from samseg_ros.training.lock import locked
 from samseg_ros.training.recipe import Recipe
 from samseg_ros.training.trainer import train
 
@@ -54,18 +58,28 @@ def run_recipe(recipe: Recipe, places: Places, bar: Bar) -> ModelSpec:
         SamsegError: the data, the recipe or the weights to start from are not as they have to be.
     """
     fabric = make_fabric(recipe.precision)
+    with alone_in(places.out) if fabric.is_global_zero else nullcontext():
+        return _run(recipe, places, bar, fabric)
+
+
+def alone_in(folder: Path) -> AbstractContextManager[None]:
+    """Hold the folder of a run. Raises as `samseg_ros.training.lock.locked`."""
+    return locked(folder, "another run writes there; wait for its end, or choose another --out")
+
+
+def _run(recipe: Recipe, places: Places, bar: Bar, fabric: Fabric) -> ModelSpec:
     torch.manual_seed(recipe.seed)
     known = recipe.data
-    data = open_dataset(known.dataset, places.data, known.train_split, known.limit)
-    validation = open_dataset(known.dataset, places.data, known.val_split, known.validation_limit)
-    _require_sensors(recipe, data)
+    data, validation = open_splits(recipe, places.data)
     labels = load_labels(data.labels)
     network = build_network(recipe.model, recipe.preset, recipe.sensors, len(labels), recipe.options)
+    if recipe.activation_checkpointing:
+        checkpoint_activations(network)
+    if not (places.out / CHECKPOINT_FILE).exists():
+        start_weights(network, recipe)
     with fabric.rank_zero_first():  # the first process prepares, the others find it done
         samples = _source(recipe, data, known.train_split, places, bar)
         unseen = _source(recipe, validation, known.val_split, places, bar)
-    if not (places.out / "checkpoint.pt").exists():
-        start_weights(network, recipe)
     with bar("training") as advance:
         trained = train(
             network,
@@ -85,6 +99,18 @@ def run_recipe(recipe: Recipe, places: Places, bar: Bar) -> ModelSpec:
     return spec
 
 
+def open_splits(recipe: Recipe, folder: Path | None) -> tuple[LabelledDataset, LabelledDataset]:
+    """Open what a recipe learns from and what it is validated on.
+
+    Raises:
+        SamsegError: something of them is missing, or the recipe wants a sensor that they lack.
+    """
+    known = recipe.data
+    data = open_dataset(known.dataset, folder, known.train_split, known.limit)
+    _require_sensors(recipe, data)
+    return data, open_dataset(known.dataset, folder, known.val_split, known.validation_limit)
+
+
 def start_weights(network: nn.Module, recipe: Recipe) -> None:
     """Fill a fresh network with what the recipe starts from.
 
@@ -92,8 +118,10 @@ def start_weights(network: nn.Module, recipe: Recipe) -> None:
     be learnt on top; what stays fresh is said in the log.
 
     Raises:
-        SamsegError: a file cannot be read, or less than half of the network's parameters are in it.
+        SamsegError: a file cannot be read, less than half of the network's parameters are in it, or SAM's encoder is
+            frozen and nothing fills it.
     """
+    require_sam(network, recipe)
     if recipe.sam_checkpoint:
         load_sam_encoder(network, sam_encoder_state(read_state(Path(recipe.sam_checkpoint))))
     if recipe.resnet_checkpoint:
@@ -111,8 +139,39 @@ def start_weights(network: nn.Module, recipe: Recipe) -> None:
             f"{100 * share:.0f} % of the parameters fit; check model, preset and options"
         )
     fresh = [k for k in wanted if k not in fits]
+    if not recipe.sam_checkpoint and (lost := _frozen_sam(network, recipe) & set(fresh)):
+        raise SamsegError(
+            f"start_from: {path} lacks weights of SAM's encoder, which stays as it is ({sorted(lost)[0]}, ...); "
+            f"set sam_checkpoint too: {_how_to_fetch(recipe)}"
+        )
     network.load_state_dict(fits, strict=False)
     logger.warning("%s: %.0f %% of the parameters taken; left fresh: %s", path, 100 * share, ", ".join(fresh) or "none")
+
+
+def require_sam(network: nn.Module, recipe: Recipe) -> None:
+    """Refuse to train around a frozen SAM encoder of random weights.
+
+    The compact preset is spared: no SAM is as small, and its ablation freezes random weights on purpose.
+
+    Raises:
+        SamsegError: the encoder is frozen, and the recipe names nothing that fills it.
+    """
+    if _frozen_sam(network, recipe) and not (recipe.sam_checkpoint or recipe.start_from):
+        raise SamsegError(
+            f"sam_checkpoint: expected SAM's weights, as {recipe.model} {recipe.preset} keeps its encoder frozen, got "
+            f"none; {_how_to_fetch(recipe)}, or start_from with weights of this model"
+        )
+
+
+def _frozen_sam(network: nn.Module, recipe: Recipe) -> set[str]:
+    """Return the names of the parameters of SAM's image encoder that do not learn; none of a preset of our own size."""
+    parts = ("image_encoder.", "neck.", "backbone.encoder.")
+    frozen = {name for name, p in network.named_parameters() if name.startswith(parts) and not p.requires_grad}
+    return frozen if recipe.preset in SIZES else set()
+
+
+def _how_to_fetch(recipe: Recipe) -> str:
+    return f"samseg weights fetch sam_{recipe.preset}, then --set sam_checkpoint=FILE"
 
 
 def _load_resnet(network: nn.Module, path: Path) -> None:

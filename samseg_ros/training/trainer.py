@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -34,14 +33,20 @@ from samseg_ros.training.checkpoint import (
     save_state,
 )
 from samseg_ros.training.embeddings import EmbeddingCache
-from samseg_ros.training.fabric import freeze_batch_norms, make_fabric, reduced, shared_batch_norms
+from samseg_ros.training.fabric import (
+    freeze_batch_norms,
+    make_fabric,
+    reduced,
+    shared_batch_norms,
+    threads_of_a_process,
+)
 from samseg_ros.training.losses.segmentation import class_weights
 from samseg_ros.training.losses.terms import SegmentationLoss
 from samseg_ros.training.objectives import OBJECTIVES, SHARED_METHODS, segmentation
 from samseg_ros.training.parameter_groups import parameter_groups
 from samseg_ros.training.recipe import OptimizerSettings, Phase, Recipe
 from samseg_ros.training.run_log import RunLog
-from samseg_ros.training.schedule import learning_rate
+from samseg_ros.training.schedule import Course, learning_rate
 from samseg_ros.types import UNLABELLED
 
 LOG_EVERY = 20
@@ -83,7 +88,7 @@ def train(
     require_same_recipe(recipe, out)
     trainer = Trainer(network, recipe, data, classes, out, fabric or make_fabric(recipe.precision))
     if recipe.cache_embeddings:
-        trainer.embeddings = EmbeddingCache(network, embeddings or out / "embeddings")
+        trainer.embeddings = EmbeddingCache(network, embeddings or out / "embeddings", recipe.precision)
     trainer.run(validation, progress)
     load_best(out / BEST_FILE, network)
     return network.eval()
@@ -95,10 +100,9 @@ class Trainer:
     def __init__(
         self, network: nn.Module, recipe: Recipe, data: SampleSource, classes: int, out: Path, fabric: Fabric
     ) -> None:
-        torch.set_num_threads(recipe.threads or os.cpu_count() or 1)
+        torch.set_num_threads(recipe.threads or threads_of_a_process())
         self.recipe, self.data, self.out, self.fabric = recipe, data, out, fabric
-        self.lengths = recipe.steps_of(len(data))
-        self.steps = sum(self.lengths)
+        self.course = Course(recipe.steps_of(len(data)), tuple(p.batch for p in recipe.phases), len(data))
         network = shared_batch_norms(network.to(memory_format=torch.channels_last), fabric, recipe)
         self.criterion = SegmentationLoss(recipe.loss, _class_weights(recipe, data, classes)).to(fabric.device)
         optimizer = make_optimizer(network, recipe.model, recipe.optimizer)
@@ -125,11 +129,11 @@ class Trainer:
         for phase, batches in self.batches():
             parts = self.step(phase, batches)
             state.seconds = time.monotonic() - started
-            last = state.step == self.steps
+            last = state.step == self.course.steps
             if state.step % LOG_EVERY == 0 or last:
                 self.write({"loss": state.running_loss, **parts, "lr": state.optimizer.param_groups[0]["lr"]})
             if progress:
-                progress(state.step, self.steps, f"loss {state.running_loss:.3f}")
+                progress(state.step, self.course.steps, f"loss {state.running_loss:.3f}")
             if state.step % self.recipe.validate_every == 0 or last:
                 self.validate(validation)
             if self.fabric.is_global_zero and (state.step % self.recipe.checkpoint_every == 0 or last):
@@ -141,7 +145,7 @@ class Trainer:
     def batches(self) -> Iterator[tuple[Phase, list[Batch]]]:
         """Yield the micro-batches of every step that is left. They depend on (seed, step) alone."""
         first, offset, stream = self.state.step, 0, 0
-        for phase, length in zip(self.recipe.phases, self.lengths, strict=True):
+        for phase, length in zip(self.recipe.phases, self.course.lengths, strict=True):
             micro, count = self.shares(phase)
             rank, world = self.fabric.global_rank, self.fabric.world_size
             steps = range(max(0, first - offset), length)
@@ -181,7 +185,7 @@ class Trainer:
         settings = recipe.optimizer
         for group in state.optimizer.param_groups:
             peak = settings.learning_rate * group["lr_scale"]
-            group["lr"] = learning_rate(peak, recipe.schedule, state.step, self.steps, len(self.data) / phase.batch)
+            group["lr"] = learning_rate(peak, recipe.schedule, state.step, self.course)
         state.network.train()
         if recipe.frozen_batch_norm:
             freeze_batch_norms(state.network)
@@ -233,7 +237,7 @@ class Trainer:
     def validate(self, data: SampleSource) -> None:
         """Score the weights that would be kept, write the row, and keep them where they are the best so far."""
         state = self.state
-        score = validate(state.kept, data, self.recipe.sensors, self.fabric)
+        score = validate(state.kept, data, self.recipe.sensors, self.fabric, self.embeddings)
         if math.isnan(score):
             raise SamsegError("validation: expected some labelled pixels, got none; check the split and its labels")
         if self.fabric.is_global_zero:
@@ -247,16 +251,8 @@ class Trainer:
     def write(self, row: dict[str, float]) -> None:
         """Add a row to the log, on the first process."""
         if self.log:
-            epoch = self._seen() / len(self.data)
+            epoch = self.course.epoch(self.state.step)
             self.log.write({"step": self.state.step, "epoch": round(epoch, 4), **row, "seconds": self.state.seconds})
-
-    def _seen(self) -> int:
-        """Samples that the steps done have taken."""
-        left, seen = self.state.step, 0
-        for phase, length in zip(self.recipe.phases, self.lengths, strict=True):
-            seen += min(left, length) * phase.batch
-            left -= min(left, length)
-        return seen
 
     def _save_bad_batch(self, batches: list[Batch], loss: float, fault: str = "") -> str:
         path = self.out / f"bad_batch{self.fabric.global_rank or ''}.pt"
@@ -281,8 +277,17 @@ def make_optimizer(network: nn.Module, model: str, settings: OptimizerSettings) 
     return kind(groups, settings.learning_rate, betas=settings.betas)
 
 
-def validate(network: nn.Module, data: SampleSource, sensors: tuple[str, ...], fabric: Fabric) -> float:
+def validate(
+    network: nn.Module,
+    data: SampleSource,
+    sensors: tuple[str, ...],
+    fabric: Fabric,
+    embeddings: EmbeddingCache | None = None,
+) -> float:
     """Return mIoU (%) at the samples' own size; classes absent from all of them do not count.
+
+    Args:
+        embeddings: of the network's frozen encoder, where they are kept.
 
     Raises:
         SamsegError: there is no sample.
@@ -292,7 +297,8 @@ def validate(network: nn.Module, data: SampleSource, sensors: tuple[str, ...], f
     with torch.inference_mode(), fabric.autocast():
         for batch in plain_batches(data, sensors, VALIDATION_BATCH, fabric.global_rank, fabric.world_size):
             batch = batch.to(fabric.device)
-            logits = network(batch.inputs, batch.present)
+            batch = embeddings.attach(batch) if embeddings else batch
+            logits = network(batch.inputs, batch.present, **batch.extras)
             k = logits.shape[1]
             valid = batch.labels != UNLABELLED
             pairs = torch.bincount(batch.labels[valid] * k + logits.argmax(1)[valid], minlength=k * k)

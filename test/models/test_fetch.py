@@ -214,6 +214,7 @@ def test_sams_files_are_known_by_name_and_by_address() -> None:
     ("what", "told"),
     [
         ("sam_vit_x", "did you mean 'sam_vit_"),
+        ("http://[bad", "http://[bad: expected a URL, got one that is malformed (Invalid IPv6 URL)"),
         ("ftp://example.org/a", "expected a URL of https | http | file, got ftp"),
     ],
 )

@@ -1,5 +1,8 @@
 """Prepared samples are kept, prepared again where they were lost, and never taken from damaged files."""
 
+import errno
+import json
+import os
 import pickle
 import shutil
 from dataclasses import dataclass
@@ -106,6 +109,20 @@ def test_a_cache_goes_on_where_a_kill_stopped_it(opened):
     assert opened()[1] == [3, 4]
 
 
+def test_an_array_that_was_lost_and_made_anew_is_not_taken_for_filled_after_a_kill(opened):
+    folder = opened()[2]
+    (folder / "thermal.npy").unlink()
+
+    class Killed(Numbers):
+        def __getitem__(self, i):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        opened(Killed())
+    assert (folder / "thermal.npy").exists()
+    assert opened()[1] == [0, 1, 2, 3, 4]
+
+
 def test_a_kill_in_between_leaves_a_cache_that_goes_on(opened, monkeypatch):
     monkeypatch.setattr(cache, "SAVE_EVERY", 2)
 
@@ -129,6 +146,36 @@ def test_a_damaged_file_is_named(opened, name):
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(SamsegError, match=f"{name} is damaged"):
         opened()
+
+
+@pytest.mark.parametrize("frames", [-1, 6])
+def test_a_cache_that_is_said_to_hold_more_or_fewer_samples_than_it_can_is_damaged(opened, frames):
+    folder = opened()[2]
+    (folder / "done.json").write_text(json.dumps({"frames": frames}))
+    with pytest.raises(SamsegError, match=rf"done\.json is damaged .expected 0 to 5 samples, got {frames}."):
+        opened()
+
+
+def test_a_cache_has_its_space_on_the_disk_before_it_is_filled(tmp_path):
+    cache._make(tmp_path / "a.npy", (1, 1 << 20), np.uint8)
+    assert (tmp_path / "a.npy").stat().st_blocks * 512 >= 1 << 20
+    assert not np.load(tmp_path / "a.npy").any()
+
+
+def test_a_disk_that_is_too_small_is_told_with_the_space_needed_and_nothing_is_left(opened, monkeypatch, tmp_path):
+    reserve = os.posix_fallocate
+
+    def full(file, start, size):
+        if size > 5 * 24 * 32 * 3:  # rgb and what is larger: thermal would still fit
+            raise OSError(errno.ENOSPC, "No space left on device")
+        reserve(file, start, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    needed = 5 * 24 * 32 * (1 + 3 + 1)  # bytes: thermal, rgb, labels
+    with pytest.raises(SamsegError, match=rf"expected {needed / 1e9:.1f} GB of space .*got No space left on device"):
+        opened(sensors=("thermal", "rgb"))
+    assert not list((tmp_path / "cache").rglob("*.npy")) and not list((tmp_path / "cache").rglob("*.part"))
+    monkeypatch.undo()
 
 
 def test_another_dataset_size_or_set_of_sensors_has_another_cache(opened):

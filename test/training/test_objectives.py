@@ -28,8 +28,9 @@ def objective(network, present, **changes):
     return fusionsam(network, batch, labels, criterion, criterion.mass(labels), recipe)
 
 
-def test_every_part_of_fusionsam_learns_from_the_joint_objective(network):
-    loss, parts = objective(network, [True, True])
+@pytest.mark.parametrize("present", [[True, True], [True, False], [False, False]])
+def test_every_parameter_of_fusionsam_gets_a_gradient_whichever_samples_have_a_thermal_image(network, present):
+    loss, parts = objective(network, present)
     assert {"cross_entropy", "auxiliary", "rebuilt_rgb", "rebuilt_thermal", "commitment_rgb", "fused"} <= set(parts)
     loss.backward()
     idle = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]

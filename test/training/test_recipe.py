@@ -4,7 +4,7 @@ import pytest
 
 from samseg_ros.errors import SamsegError
 from samseg_ros.training.recipe import ScheduleSettings, load_recipe, shipped_recipes
-from samseg_ros.training.schedule import learning_rate
+from samseg_ros.training.schedule import Course, learning_rate
 
 
 def write(tmp_path, text):
@@ -52,6 +52,10 @@ def test_the_cards_two_nets_have_the_same_budget():
         ("phases: [{steps: 1, crop: [64, 64], resize: [2, 1]}]\n", "expected resize as .low, high."),
         ("phases: [{epochs: .inf, crop: [64, 64]}]\n", r"phases\.0\.epochs: .*got inf"),
         (ONE_PHASE + "optimizer: {betas: [2, 2]}\n", r"optimizer\.betas\.0: .*less than 1, got 2"),
+        (
+            ONE_PHASE + "schedule: {final_rate: 0.5}\n",
+            r"schedule\.final_rate: expected at most optimizer\.learning_rate .0\.0007., got 0\.5; lower it",
+        ),
         (ONE_PHASE + "seed: 99999999999999\n", "seed: .*less than 2147483648"),
         (ONE_PHASE + "schedule: {warmup_epochs: .inf}\n", r"schedule\.warmup_epochs: .*got inf"),
         ("phases: [{steps: 1, crop: [32, 64]}]\n", r"phases\.0\.crop\.0: .*greater than or equal to 64, got 32"),
@@ -83,23 +87,44 @@ def test_changes_reach_nested_settings_and_phases(tmp_path):
         load_recipe(path, {"optimizer.lerning_rate": 7})
 
 
+def course(steps, steps_per_epoch):
+    return Course((steps,), (2,), 2 * steps_per_epoch)
+
+
 def test_a_cosine_falls_from_the_peak_to_the_final_rate():
     schedule = ScheduleSettings(final_rate=0.1)
-    rates = [learning_rate(1.1, schedule, step, 100, 10) for step in (0, 50, 100)]
+    rates = [learning_rate(1.1, schedule, step, course(100, 10)) for step in (0, 50, 100)]
     assert rates == pytest.approx([1.1, 0.6, 0.1])
 
 
 def test_a_linear_warm_up_reaches_the_full_rate_at_its_end():
     schedule = ScheduleSettings(decay="constant", warmup_steps=4)
-    assert [learning_rate(1.0, schedule, step, 100, 10) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+    rates = [learning_rate(1.0, schedule, step, course(100, 10)) for step in range(5)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1])
 
 
 def test_the_published_schedule_is_poly_by_epoch_times_an_exponential_warm_up():
     schedule = load_recipe("mm_sam_adapter_deliver").schedule
-    at = {step: learning_rate(2e-4, schedule, step, 1000, 10) for step in (0, 50, 99, 100, 109, 500, 999)}
+    at = {step: learning_rate(2e-4, schedule, step, course(1000, 10)) for step in (0, 50, 99, 100, 109, 500, 999)}
     assert at[0] == pytest.approx(2e-4 * 0.1)
     assert at[50] == pytest.approx(2e-4 * (1 - 5 / 100) ** 0.9 * 0.1**0.5)
     assert at[99] == pytest.approx(2e-4 * (1 - 9 / 100) ** 0.9 * 0.1**0.01)
     assert at[100] == at[109] == pytest.approx(2e-4 * (1 - 10 / 100) ** 0.9)
     assert at[500] == pytest.approx(2e-4 * 0.5**0.9)
     assert at[999] == pytest.approx(2e-4 * 0.01**0.9)
+
+
+def test_epochs_are_counted_by_samples_where_phases_have_unlike_batches():
+    halves = Course((10, 5), (2, 8), samples=20)  # epoch 1 is 10 steps of 2; epochs 2 and 3 are 2.5 steps of 8 each
+    assert [halves.seen(step) for step in (0, 3, 10, 12, 15)] == [0, 6, 20, 36, 60]
+    assert halves.epoch(15) == 3
+    assert [halves.steps_of(epochs) for epochs in (0.5, 1, 2, 4)] == [5, 10, 12.5, 17.5]
+    schedule = ScheduleSettings(decay="poly", power=1, per="epoch")
+    rates = [learning_rate(3.0, schedule, step, halves) for step in range(15)]
+    assert rates == pytest.approx([3.0] * 10 + [2.0] * 3 + [1.0] * 2)
+
+
+def test_a_warm_up_of_epochs_that_ends_in_a_later_phase_rises_without_a_jump():
+    schedule = ScheduleSettings(decay="constant", warmup_epochs=2)
+    rates = [learning_rate(1.0, schedule, step, Course((4, 4), (5, 10), samples=20)) for step in range(8)]
+    assert rates == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1])  # 4 steps of 5 and 2 of 10

@@ -8,8 +8,9 @@ import torch
 from samseg_ros.config import ModelConfig
 from samseg_ros.errors import SamsegError
 from samseg_ros.models import ModelSpec, build_network, load_model, read_spec, save_model
+from samseg_ros.training.lock import locked
 from samseg_ros.training.recipe import load_recipe
-from samseg_ros.training.run import Places, run_recipe, start_weights
+from samseg_ros.training.run import Places, require_sam, run_recipe, start_weights
 
 TINY = {
     "data.limit": 4,
@@ -65,6 +66,56 @@ def test_fine_tuning_takes_what_fits_and_says_what_stays_fresh(tmp_path, caplog)
     assert "left fresh: " in caplog.text and "x_stems.lidar" in caplog.text and "decode_head" in caplog.text
 
 
+def test_two_runs_do_not_write_into_one_folder(tmp_path):
+    with locked(tmp_path / "run", ""), pytest.raises(SamsegError, match=r"run is in use .*choose another --out"):
+        run_recipe(
+            load_recipe("mm_sam_adapter_world", TINY), Places(tmp_path / "run", None, tmp_path / "cache"), Silent
+        )
+    assert not (tmp_path / "cache").exists()
+
+
+def published(recipe):
+    """Return the network of a recipe without its memory."""
+    with torch.device("meta"):
+        return build_network(recipe.model, recipe.preset, recipe.sensors, 3, recipe.options)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("fusionsam_fmb", {"preset": "vit_b"}),
+        ("ad_sam_cityscapes", {"preset": "vit_b"}),
+        ("mm_sam_adapter_fmb", {"preset": "vit_b", "options.encoder": "frozen"}),
+    ],
+)
+def test_a_frozen_encoder_of_sams_size_is_not_left_random(name, changes):
+    recipe = load_recipe(name, changes)
+    with pytest.raises(SamsegError, match=r"sam_checkpoint: expected SAM's weights, .*samseg weights fetch sam_vit_b"):
+        start_weights(published(recipe), recipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("fusionsam_fmb", {"preset": "vit_b", "sam_checkpoint": "sam_vit_b.pth"}),
+        ("mm_sam_adapter_fmb", {"preset": "vit_b"}),  # SAM's weights learn
+        ("mm_sam_adapter_world", {"options.encoder": "frozen"}),  # compact: there is no such SAM
+    ],
+)
+def test_other_encoders_may_start_as_the_recipe_says(name, changes):
+    recipe = load_recipe(name, changes)
+    require_sam(published(recipe), recipe)
+
+
+def test_weights_to_start_from_have_to_hold_all_of_a_frozen_encoder(tmp_path):
+    network = published(load_recipe("fusionsam_fmb", {"preset": "vit_b"}))
+    state = {name: torch.zeros(1).expand(value.shape) for name, value in network.state_dict().items()}
+    torch.save({name: value for name, value in state.items() if not name.startswith("neck.")}, tmp_path / "w.pt")
+    recipe = load_recipe("fusionsam_fmb", {"preset": "vit_b", "start_from": str(tmp_path / "w.pt")})
+    with pytest.raises(SamsegError, match=r"lacks weights of SAM's encoder, which stays as it is .neck\."):
+        start_weights(network, recipe)
+
+
 def test_weights_of_another_model_are_refused_as_a_start(tmp_path):
     torch.save(torch.nn.Linear(3, 3).state_dict(), tmp_path / "w.pt")
     recipe = load_recipe("mm_sam_adapter_world", {"start_from": str(tmp_path / "w.pt")})
@@ -80,3 +131,12 @@ def test_a_resnet_is_filled_from_a_file_whose_classifier_is_left_aside(tmp_path)
     assert all(torch.equal(value, theirs[name]) for name, value in network.resnet.state_dict().items())
     with pytest.raises(SamsegError, match="MmSamAdapter has no ResNet"):
         start_weights(adapter(3), load_recipe("ad_sam_world", {"resnet_checkpoint": str(tmp_path / "resnet.pth")}))
+
+
+def test_recomputed_activations_end_in_the_same_weights(tmp_path):
+    ends = []
+    for name, spare in (("kept", False), ("spared", True)):
+        recipe = load_recipe("mm_sam_adapter_world", {**TINY, "activation_checkpointing": spare})
+        run_recipe(recipe, Places(tmp_path / name, None, tmp_path / "cache", 1), Silent)
+        ends.append(load_model(ModelConfig(checkpoint=str(tmp_path / name / "model"))).network.state_dict())
+    assert all(torch.allclose(value, ends[1][name], atol=1e-5) for name, value in ends[0].items())

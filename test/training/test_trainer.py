@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 from samseg_ros.errors import SamsegError
+from samseg_ros.models import build_network
 from samseg_ros.training.cache import Cache
+from samseg_ros.training.fabric import threads_of_a_process
 from samseg_ros.training.recipe import Recipe, load_recipe, parse_recipe
 from samseg_ros.training.run_log import read_log, summary
 from samseg_ros.training.trainer import train
@@ -112,6 +114,26 @@ def test_a_run_killed_without_warning_resumes_to_the_same_curve_and_weights(tmp_
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("every", [4, 6, 7])
+def test_a_run_that_is_resumed_before_at_or_after_a_change_of_phase_comes_out_the_same(tmp_path, every):
+    phases = [{"steps": 6, "batch": 2, "crop": [64, 64]}, {"steps": 4, "batch": 4, "crop": [64, 96]}]
+    schedule = {"decay": "poly", "per": "epoch", "warmup_epochs": 2}
+    recipe = toy_recipe(phases=phases, schedule=schedule, validate_every=1, checkpoint_every=every)
+
+    def stop(step, steps, text):
+        if step == 9:
+            raise KeyboardInterrupt
+
+    whole = fit(recipe, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, tmp_path / "parts", stop)
+    resumed = fit(recipe, tmp_path / "parts")
+    assert [row["step"] for row in curve(tmp_path / "parts")] == [*range(11), 10]  # the last one has its loss too
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+    assert curve(tmp_path / "whole")[-1]["epoch"] == (6 * 2 + 4 * 4) / 8
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
 def test_rows_that_a_killed_run_wrote_after_its_checkpoint_are_not_doubled(tmp_path):
     def stop(step, steps, text):
         if step == 25:
@@ -164,6 +186,48 @@ from test_trainer import fit, toy_recipe
 phases = [{{"steps": 8, "batch": 4, "crop": [64, 64]}}]
 fit(toy_recipe(phases=phases, frozen_batch_norm=True), Path(sys.argv[1]))
 """
+
+
+FUSIONSAM = """
+import sys
+sys.path.insert(0, {folder!r})
+from pathlib import Path
+from test_trainer import fusionsam_with_one_thermal_image
+fusionsam_with_one_thermal_image(Path(sys.argv[1]))
+"""
+
+
+def fusionsam_with_one_thermal_image(folder):
+    """Every step of two samples sees one thermal image, so that one of two processes sees none."""
+    cache = toy_cache(2)
+    thermal = {"thermal": np.full((2, 64, 64, 1), 90, np.uint8)}
+    cache = Cache({**cache.arrays, **thermal}, {"thermal": np.array([True, False])})
+    changes = {"phases": [{"steps": 2, "batch": 2, "crop": [64, 64]}], "precision": "fp32", "threads": 1}
+    torch.manual_seed(0)
+    net = build_network("fusionsam", "compact", ("rgb", "thermal"), 2)
+    train(net, load_recipe("fusionsam_world", {**changes, "loss.class_weights": "none"}), cache, cache, 2, folder)
+
+
+@pytest.mark.slow
+def test_two_processes_of_which_one_has_no_thermal_image_come_to_the_end(tmp_path):
+    script = tmp_path / "process.py"
+    script.write_text(FUSIONSAM.format(folder=str(Path(__file__).parent)))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launcher, str(script), str(tmp_path / "out")], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    last = [row for row in read_log(tmp_path / "out") if "loss" in row][-1]
+    assert last["step"] == 2 and last["loss_rebuilt_thermal"] > 0 and last["loss_fused"] > 0
+
+
+def test_a_process_takes_its_share_of_the_cores_and_heeds_omp_num_threads_when_alone(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    for world, omp, threads in ((None, None, 8), (None, "3", 3), ("1", "3,2", 3), ("4", "1", 2), ("16", None, 1)):
+        for name, value in (("LOCAL_WORLD_SIZE", world), ("OMP_NUM_THREADS", omp)):
+            monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+        assert threads_of_a_process() == threads
 
 
 def test_two_gloo_processes_equal_one_with_the_doubled_batch(tmp_path):
