@@ -252,5 +252,5 @@ def _plot(ablation: Ablation, results: Mapping[str, Mapping[str, Any]], path: Pa
     axes.margins(y=0.01)
     axes.set_xlabel("mIoU %, with 95 % interval over frames")
     axes.set_title(ablation.about, fontsize=9, wrap=True)
-    axes.legend()
+    figure.legend(loc="outside right upper")
     figure.savefig(path, dpi=110)
