@@ -52,6 +52,11 @@ ROS = [
     "ros-geometry-msgs==5.3.6",
 ]
 
+# What `samseg export --format onnx` writes with, and what runs the result: on a GPU, onnxruntime-gpu in its place. The
+# lower bounds are the releases that know what is written (opset 20); the suite was run with onnx 1.23, onnxscript 0.7,
+# onnxruntime 1.31.
+EXPORT = ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"]
+
 
 def share(folder: str) -> list[tuple[str, list[str]]]:
     """Return (target folder, files) for every folder below ``folder``, as ``data_files`` wants them."""
@@ -85,8 +90,9 @@ setup(
     install_requires=REQUIRES,
     extras_require={
         "ros": [f"{requirement}; {WHEELS_EXIST}" for requirement in ROS],
+        "export": EXPORT,
         # colcon test runs pytest only where an extra of this very name asks for it.
-        "test": ["pytest>=7.4", "hypothesis>=6.100", "torchmetrics>=1.4", "catkin-pkg>=1.0", "setuptools>=68"],
+        "test": ["pytest>=7.4", "hypothesis>=6.100", "torchmetrics>=1.4", "catkin-pkg>=1.0", "setuptools>=68", *EXPORT],
         "dev": ["ruff>=0.8", "mypy>=1.13", "types-PyYAML"],
     },
     entry_points={

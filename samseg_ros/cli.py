@@ -15,7 +15,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
-from samseg_ros import cli_datasets, cli_models, cli_training, cli_weights
+from samseg_ros import cli_datasets, cli_export, cli_models, cli_training, cli_weights
 from samseg_ros.errors import SamsegError
 from samseg_ros.progress import bar
 
@@ -311,7 +311,7 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
 
 
-for part in (cli_models, cli_training, cli_datasets, cli_weights):
+for part in (cli_models, cli_training, cli_export, cli_datasets, cli_weights):
     part.register(app)
 
 if __name__ == "__main__":

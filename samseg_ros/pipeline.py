@@ -12,6 +12,7 @@ from samseg_ros.drawing import overlay
 from samseg_ros.errors import InputError, SamsegError, nearest
 from samseg_ros.labels import LabelSet, load_labels
 from samseg_ros.models import LoadedModel, load_model
+from samseg_ros.models.artefact import Artefact
 from samseg_ros.posterior import at_pixels, posterior
 from samseg_ros.runtime import Runner
 from samseg_ros.sensing.modalities import MODALITIES
@@ -100,9 +101,11 @@ class Pipeline:
         """Return what the network sees, (3, h, w) per usable modality, and per unusable one what is wrong with it.
 
         Raises:
-            InputError: the camera image cannot be used.
+            InputError: the camera image cannot be used, or is not of the size that the network was exported for.
         """
         size = network_size(frame.size, self._input_pixels)
+        if self._run.artefact and size != self._run.artefact.input_size:
+            raise _not_exported_for(self._run.artefact, frame.size, size)
         inputs: dict[str, NDArray[np.float32]] = {}
         problems: dict[str, str] = {}
         for name in self.modalities:
@@ -117,9 +120,12 @@ class Pipeline:
         return inputs, problems
 
     def warm_up(self, size: tuple[int, int]) -> float:
-        """Segment a blank sensor set of (H, W) and use it, so that nothing is compiled later; return the seconds."""
+        """Segment a blank sensor set of (H, W) and use it, so that nothing is compiled later; return the seconds.
+
+        An exported network is given the camera size that it was exported for.
+        """
         started = time.perf_counter()
-        frame = _blank_frame(*size, self.config.thermal)
+        frame = _blank_frame(*(self._run.artefact.camera_size if self._run.artefact else size), self.config.thermal)
         result = self(frame)
         at_pixels(result, np.zeros((1, 2), np.int32))
         overlay(frame.image, result.labels, self.labels.palette(), 0.5)
@@ -147,6 +153,16 @@ def network_size(camera_size: tuple[int, int], input_pixels: int) -> tuple[int, 
 def _network_side(side: int, scale: float) -> int:
     near, most = round(side * scale / SIDE_MULTIPLE), side // SIDE_MULTIPLE
     return max(SMALLEST_SIDE, min(near, most) * SIDE_MULTIPLE)
+
+
+def _not_exported_for(artefact: Artefact, camera_size: tuple[int, int], size: tuple[int, int]) -> InputError:
+    (h, w), (height, width) = artefact.input_size, camera_size
+    return InputError(
+        "camera image",
+        expected=f"a size that the network sees at {h}x{w}, for which it was exported",
+        got=f"{height}x{width}, which it would see at {size[0]}x{size[1]}",
+        remedy=f"export it for this camera: samseg export --size {height}x{width}",
+    )
 
 
 def _finite(name: str, array: NDArray[np.float32]) -> NDArray[np.float32]:

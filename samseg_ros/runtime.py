@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +14,45 @@ from torch import nn
 
 from samseg_ros.config import ModelConfig
 from samseg_ros.errors import SamsegError
+from samseg_ros.models.artefact import Artefact, ExportedNetwork
+from samseg_ros.networks.precision import cast_weights
 
 
 class Runner:
     """A network ready to run on one frame after another.
 
     Args:
-        network: follows the interface of `samseg_ros.models`; it is taken over (moved, its weights cast).
+        network: follows the interface of `samseg_ros.models`; it is taken over (moved, its weights cast). An exported
+            network runs as it was exported.
         config: device, precision, threads, compile.
 
     Raises:
-        SamsegError: the device is not there.
+        SamsegError: the device is not there, or an exported network cannot be loaded or was exported otherwise.
     """
 
     def __init__(self, network: nn.Module, config: ModelConfig) -> None:
         # The other half is for callbacks, drivers and players: a thread that waits for a taken core stalls the frame.
-        torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // 2))
-        self.device = choose_device(config.device)
-        self.dtype = choose_dtype(config.precision, self.device)
+        threads = config.threads or max(1, (os.cpu_count() or 1) // 2)
+        torch.set_num_threads(threads)
         self.modalities: tuple[str, ...] = tuple(network.modalities)  # type: ignore[arg-type]
+        self.artefact = network.artefact if isinstance(network, ExportedNetwork) else None
+        """What is baked into an exported network."""
+        self._fixed_graph = config.compile or self.artefact is not None
+        self._coarse_logits: Callable[..., torch.Tensor]
+        if isinstance(network, ExportedNetwork):
+            _refuse_what_is_baked_in(network.artefact, config)
+            self.device, self.dtype = network.start(config.device, threads), torch.float32
+            self._coarse_logits = network.coarse_logits
+        else:
+            self.device = choose_device(config.device)
+            self.dtype = choose_dtype(config.precision, self.device)
+            self._coarse_logits = self._ready(network, config.compile)
+
+    def _ready(self, network: nn.Module, compiled: bool) -> Callable[..., torch.Tensor]:
         ready: Any = network.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
         if self.dtype == torch.bfloat16:
-            _cast_weights(ready, torch.bfloat16)
-        self._fixed_graph = config.compile
-        self._coarse_logits = torch.compile(ready.coarse_logits) if config.compile else ready.coarse_logits
+            cast_weights(ready, torch.bfloat16)
+        return torch.compile(ready.coarse_logits) if compiled else ready.coarse_logits
 
     def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return (K, h/4, w/4) class scores of (3, h, w) arrays; a modality that is not among them is missing."""
@@ -101,8 +116,11 @@ def has_amx(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return {"amx_tile", "amx_bf16"} <= set(flags)
 
 
-def _cast_weights(network: nn.Module, dtype: torch.dtype) -> None:
-    """Store the weights that autocast would cast in every pass in that type already: same results, less work."""
-    for module in network.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            module.to(dtype)
+def _refuse_what_is_baked_in(artefact: Artefact, config: ModelConfig) -> None:
+    if config.compile:
+        raise SamsegError("model.compile: expected false, the exported network is compiled already or cannot be")
+    if config.precision not in ("auto", artefact.precision):
+        raise SamsegError(
+            f"model.precision: expected auto or {artefact.precision}, in which the network was exported, got "
+            f"{config.precision}; export it again with --precision {config.precision}"
+        )

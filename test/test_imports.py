@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("datasets",),
     ("training", "evaluation"),
     ("ros",),
-    ("cli", "cli_datasets", "cli_models", "cli_training", "cli_weights", "progress"),
+    ("cli", "cli_datasets", "cli_export", "cli_models", "cli_training", "cli_weights", "progress"),
 )
 """From the foundation up: a part imports from its own row and from the rows above it here, never from one below."""
 

@@ -140,7 +140,8 @@ def test_every_folder_with_modules_is_installed(setup_arguments: dict[str, Any])
 def test_everything_that_is_imported_is_declared_in_setup_py_or_package_xml(
     manifest: catkin_pkg.package.Package, setup_arguments: dict[str, Any]
 ) -> None:
-    declared = {distribution(r) for r in setup_arguments["install_requires"]}
+    extras = setup_arguments["extras_require"]
+    declared = {distribution(r) for r in [*setup_arguments["install_requires"], *extras["export"]]}
     declared |= {d.name.replace("_", "-") for d in manifest.exec_depends}
     missing = set()
     for path in [*(ROOT / "samseg_ros").rglob("*.py"), *(ROOT / "launch").rglob("*.py")]:

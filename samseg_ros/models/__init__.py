@@ -15,6 +15,7 @@ from samseg_ros.config import ModelConfig
 from samseg_ros.errors import SamsegError, nearest
 from samseg_ros.labels import LabelSet, load_labels
 from samseg_ros.models import ad_sam, fusionsam, mm_sam_adapter
+from samseg_ros.models.artefact import Artefact, open_artefact
 from samseg_ros.models.weights import Precision, load_weights, save_weights
 from samseg_ros.resources import models_dir
 
@@ -91,6 +92,7 @@ class ModelSpec(BaseModel):
     licence: str = Field(description="Licence of the weights.")
     paper: str = Field("", description="Where the method is from.")
     data: str = Field("", description="What the weights were trained on.")
+    artefact: Artefact | None = Field(None, description="What `samseg export` baked in; none: the file holds weights.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,10 @@ class LoadedModel:
     """A network with weights, and what its outputs mean."""
 
     network: nn.Module
-    """``network.modalities``; ``network(inputs, present)`` and ``network.coarse_logits(inputs, present)``."""
+    """``network.modalities``; ``network(inputs, present)`` and ``network.coarse_logits(inputs, present)``.
+
+    Of an exported network (`ExportedNetwork`) the latter alone, every modality handed in.
+    """
     labels: LabelSet
     spec: ModelSpec
 
@@ -175,7 +180,7 @@ def _all_options(name: str, entry: ModelEntry, chosen: Mapping[str, str]) -> dic
 
 
 def load_model(config: ModelConfig) -> LoadedModel:
-    """Load the model that the settings name: the shipped one, or weights of the user's own.
+    """Load the model that the settings name: the shipped one, or weights or an exported network of the user's own.
 
     ``config.checkpoint`` may be a folder with a model.yaml, or a weights file. Beside a file that a model.yaml in the
     same folder names, that one is read; any other file has to fit the shipped model.yaml of the model.
@@ -191,6 +196,9 @@ def load_model(config: ModelConfig) -> LoadedModel:
             f"set model.name and model.config to match"
         )
     labels = load_labels(_beside(spec_path, spec.labels))
+    if spec.artefact:
+        path = spec_path.parent / spec.weights
+        return LoadedModel(open_artefact(path, spec.sha256, spec.artefact, spec.modalities), labels, spec)
     network = build_network(spec.name, spec.preset, spec.modalities, len(labels), spec.options)
     if weights is None:
         load_weights(spec_path.parent / spec.weights, network, spec.sha256)
@@ -207,9 +215,14 @@ def save_model(folder: Path, network: nn.Module, spec: ModelSpec, precision: Pre
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = spec.model_copy(update={"sha256": save_weights(folder / spec.weights, network, precision)})
-    tree = written.model_dump(mode="json")
-    (folder / SPEC_FILE).write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110))
+    write_spec(folder, written)
     return written
+
+
+def write_spec(folder: Path, spec: ModelSpec) -> None:
+    """Write a model.yaml."""
+    tree = spec.model_dump(mode="json", exclude_none=True)
+    (folder / SPEC_FILE).write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110))
 
 
 def read_spec(path: Path) -> ModelSpec:

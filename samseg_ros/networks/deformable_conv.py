@@ -63,13 +63,16 @@ def modulated_deform_conv2d(
         weight: (out, C, 3, 3).
         bias: (out,) or None.
         portable: plain torch instead of torchvision's operator. Default: wherever the operator is no gain, which is off
-            CUDA (its CPU kernel is ten times slower), in an exported graph, and where torchvision was built without it.
+            CUDA (its CPU kernel is ten times slower), and where torchvision was built without it. An exported graph
+            has a form of its own, as other runtimes know neither.
 
     Returns:
         (B, out, H, W).
     """
     if portable is None:
-        portable = x.device.type != "cuda" or torch.compiler.is_exporting() or not _has_operator()
+        if torch.compiler.is_exporting():
+            return _sampled(x, offset, mask, weight, bias)
+        portable = x.device.type != "cuda" or not _has_operator()
     if not portable:
         return deform_conv2d(x, offset, weight, bias, padding=1, mask=mask)  # type: ignore[no-any-return]
     b, _, h, w = x.shape
@@ -81,6 +84,21 @@ def modulated_deform_conv2d(
     if bias is not None:
         out = out + bias.to(out.dtype)
     return out.reshape(b, h, w, -1).permute(0, 3, 1, 2)
+
+
+def _sampled(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Compute the same by sampling a grid for each tap."""
+    h, w = x.shape[2:]
+    taps = F.conv2d(x, weight.permute(2, 3, 0, 1).flatten(0, 2)[:, :, None, None])  # (B, 9 * out, H, W)
+    moved = offset.to(torch.promote_types(offset.dtype, torch.float32)).unflatten(1, (TAPS, 2))  # (B, 9, 2, H, W)
+    rows, columns = torch.arange(h, device=x.device)[:, None], torch.arange(w, device=x.device)
+    parts = []
+    for k, tap in enumerate(taps.chunk(TAPS, 1)):
+        y, at = moved[:, k, 0] + rows + (k // 3 - 1), moved[:, k, 1] + columns + (k % 3 - 1)
+        grid = torch.stack([(2 * at + 1) / w - 1, (2 * y + 1) / h - 1], -1)  # grid_sample's -1..1
+        parts.append(F.grid_sample(tap.to(grid.dtype), grid, align_corners=False) * mask[:, k : k + 1])
+    out = torch.stack(parts).sum(0).to(x.dtype)
+    return out if bias is None else out + bias.to(out.dtype)[:, None, None]
 
 
 def _has_operator() -> bool:

@@ -100,7 +100,9 @@ class VectorQuantizer(nn.Module):
 def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
     """Return for each latent (n, C) the index (n,) of the code (N, C) at the smallest Euclidean distance."""
     lengths = codebook.square().sum(1)  # |z|^2 is the same for all codes
-    parts = [torch.addmm(lengths, part, codebook.T, alpha=-2).argmin(1) for part in latents.split(CHUNK)]
+    # The number of chunks follows the batch, which an exported graph leaves open: there it is done in one go.
+    chunks = (latents,) if torch.compiler.is_exporting() else latents.split(CHUNK)
+    parts = [torch.addmm(lengths, part, codebook.T, alpha=-2).argmin(1) for part in chunks]
     return torch.cat(parts)
 
 

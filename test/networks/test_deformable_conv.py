@@ -111,7 +111,7 @@ def test_the_exported_graph_needs_torch_alone_and_computes_the_same() -> None:
     torch.nn.init.normal_(module.offset_conv.weight)
     exported = torch.export.export(module, (x,))
     assert not [n for n in exported.graph.nodes if "torchvision" in str(n.target)]
-    torch.testing.assert_close(exported.module()(x), module(x), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(exported.module()(x), module(x), atol=1e-5, rtol=1e-5)
 
 
 def test_plain_is_an_ordinary_convolution_of_the_same_shape() -> None:
