@@ -86,6 +86,7 @@ def _settings(model: str, preset: str, checkpoint: str) -> dict[str, str]:
 
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit()):
+    sides = [int(side) if side.isascii() and side.isdigit() else 0 for side in (height, width)]
+    if not all(64 <= side <= 16384 for side in sides):
         raise SamsegError(f"--size {text}: expected HEIGHTxWIDTH of the camera in pixels, such as 480x640")
     return int(height), int(width)

@@ -223,6 +223,6 @@ def _pixels(size: str) -> int:
     if not size:
         return 0
     height, _, width = size.lower().partition("x")
-    if not (height.isdigit() and width.isdigit()):
+    if not all(side.isascii() and side.isdigit() for side in (height, width)):
         raise SamsegError(f"--input-size {size}: expected HEIGHTxWIDTH in pixels, such as 1024x1024")
     return int(height) * int(width)

@@ -40,6 +40,8 @@ class Pipeline:
         self.labels = _labels(loaded.labels, config.labels.path)
         self._input_pixels = loaded.spec.input_pixels
         self._run = Runner(loaded.network, config.model)
+        if self._run.artefact:
+            _refuse_contradiction(self._run.artefact, self._input_pixels)
         for name in self.modalities:
             if name not in MODALITIES:
                 raise SamsegError(f"the model wants a modality {name!r}; {nearest(name, MODALITIES)}")
@@ -153,6 +155,14 @@ def network_size(camera_size: tuple[int, int], input_pixels: int) -> tuple[int, 
 def _network_side(side: int, scale: float) -> int:
     near, most = round(side * scale / SIDE_MULTIPLE), side // SIDE_MULTIPLE
     return max(SMALLEST_SIDE, min(near, most) * SIDE_MULTIPLE)
+
+
+def _refuse_contradiction(artefact: Artefact, input_pixels: int) -> None:
+    if (size := network_size(artefact.camera_size, input_pixels)) != artefact.input_size:
+        raise SamsegError(
+            f"model.yaml contradicts itself: cameras of {artefact.camera_size} are seen at {size} with input_pixels "
+            f"{input_pixels}, but input_size is {artefact.input_size}; export the network again"
+        )
 
 
 def _not_exported_for(artefact: Artefact, camera_size: tuple[int, int], size: tuple[int, int]) -> InputError:

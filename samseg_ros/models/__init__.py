@@ -15,7 +15,7 @@ from samseg_ros.config import ModelConfig
 from samseg_ros.errors import SamsegError, nearest
 from samseg_ros.labels import LabelSet, load_labels
 from samseg_ros.models import ad_sam, fusionsam, mm_sam_adapter
-from samseg_ros.models.artefact import Artefact, open_artefact
+from samseg_ros.models.artefact import Artefact, Beside, open_artefact
 from samseg_ros.models.weights import Precision, load_weights, save_weights
 from samseg_ros.resources import models_dir
 
@@ -87,8 +87,8 @@ class ModelSpec(BaseModel):
     labels: str = Field(description="Label set: a shipped name or a CSV.")
     modalities: tuple[str, ...] = Field(min_length=1, description="rgb first, then the auxiliaries.")
     input_pixels: int = Field(ge=64 * 64, description="Height times width that the network saw in training.")
-    weights: str = Field(description="File beside this one.")
-    sha256: str = Field("", description="Digest of the weights; empty: not checked.")
+    weights: Beside = Field(description="File beside this one.")
+    sha256: str = Field("", description="Digest of the file; empty: not checked (weights only).")
     licence: str = Field(description="Licence of the weights.")
     paper: str = Field("", description="Where the method is from.")
     data: str = Field("", description="What the weights were trained on.")
@@ -198,7 +198,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
     labels = load_labels(_beside(spec_path, spec.labels))
     if spec.artefact:
         path = spec_path.parent / spec.weights
-        return LoadedModel(open_artefact(path, spec.sha256, spec.artefact, spec.modalities), labels, spec)
+        return LoadedModel(open_artefact(path, spec.sha256, spec.artefact, spec.modalities, len(labels)), labels, spec)
     network = build_network(spec.name, spec.preset, spec.modalities, len(labels), spec.options)
     if weights is None:
         load_weights(spec_path.parent / spec.weights, network, spec.sha256)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from torch import Tensor, nn
 
 from samseg_ros.errors import SamsegError
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 Format = Literal["torch", "onnx", "aoti"]
+Beside = Annotated[str, StringConstraints(pattern=r"^[^/\\]+$")]
+"""Name of a file in the same folder."""
 Session = Callable[[Sequence[Tensor]], Tensor]
 """Inputs in the order of the graph to logits."""
 LOGITS = "logits"
@@ -36,12 +38,20 @@ class Artefact(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Format = Field(description="torch: torch.export; onnx: onnxruntime; aoti: AOTInductor, native code.")
+    inputs: tuple[str, ...] = Field(description="Modalities in the order of the graph's inputs.")
+    classes: int = Field(gt=0, description="Channels of the logits.")
     camera_size: tuple[int, int] = Field(description="Camera image (H, W) that it was exported for.")
     input_size: tuple[int, int] = Field(description="What the network then sees, (h, w).")
     precision: Literal["fp32", "bf16"] = Field(description="Arithmetic.")
     device: Literal["cpu", "cuda", "any"] = Field(description="Where it runs.")
     made_with: str = Field(description="Library and version that wrote it.")
-    data: dict[str, str] = Field(default_factory=dict, description="Further files: name to sha256.")
+    data: dict[Beside, str] = Field(default_factory=dict, description="Further files: name to sha256.")
+
+    @model_validator(mode="after")
+    def _onnx_alone_runs_anywhere(self) -> Artefact:
+        if (self.format == "onnx") != (self.device == "any"):
+            raise ValueError(f"expected device any for onnx and cpu or cuda for the others, got {self.device}")
+        return self
 
 
 def input_names(modalities: Sequence[str]) -> tuple[str, ...]:
@@ -77,7 +87,25 @@ class ExportedNetwork(nn.Module):
             SamsegError: it was exported for another device, the device or library is not there, or it cannot be loaded.
         """
         self._session, where = _STARTS[self.artefact.format](self, device, threads)
+        self._require_shapes(where)
         return where
+
+    def _require_shapes(self, where: torch.device) -> None:
+        """Run it once on nothing: what model.yaml says of a graph may be wrong."""
+        h, w = self.artefact.input_size
+        inputs = {name: torch.zeros(1, 3, h, w, device=where) for name in self.modalities}
+        there = {name: torch.zeros(1, dtype=torch.bool, device=where) for name in self.modalities[1:]}
+        expected = (1, self.artefact.classes, -(-h // 4), -(-w // 4))
+        try:
+            with torch.inference_mode():
+                got = tuple(self.coarse_logits(inputs, there).shape)
+        except Exception as error:  # every runtime raises its own
+            raise self._contradiction(str(error).strip().partition("\n")[0] or type(error).__name__) from None
+        if got != expected:
+            raise self._contradiction(f"logits {got} instead of {expected}")
+
+    def _contradiction(self, what: str) -> SamsegError:
+        return SamsegError(f"{self.path} is not what its model.yaml says ({what}); export it again")
 
     def coarse_logits(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         """Run it.
@@ -98,12 +126,27 @@ class ExportedNetwork(nn.Module):
         return self._session([*images, *(present[name] for name in self.modalities[1:])])
 
 
-def open_artefact(path: Path, digest: str, artefact: Artefact, modalities: Sequence[str]) -> ExportedNetwork:
+def open_artefact(
+    path: Path, digest: str, artefact: Artefact, modalities: Sequence[str], classes: int
+) -> ExportedNetwork:
     """Check the files of an artefact; nothing is loaded yet.
 
+    Args:
+        path: of the graph.
+        digest: its sha256.
+        artefact: what was baked in.
+        modalities: as model.yaml says.
+        classes: of the label set.
+
     Raises:
-        SamsegError: a file is missing, or has another digest than model.yaml says.
+        SamsegError: a file is missing or has another digest than model.yaml says, or sensors or label set are not those
+            that it was exported with.
     """
+    if tuple(modalities) != artefact.inputs or classes != artefact.classes:
+        raise SamsegError(
+            f"{path}: exported with sensors {', '.join(artefact.inputs)} and {artefact.classes} classes, got "
+            f"{', '.join(modalities)} and a label set of {classes}; export it again instead of editing model.yaml"
+        )
     for file, expected in {path: digest, **{path.parent / n: d for n, d in artefact.data.items()}}.items():
         if not file.is_file():
             raise SamsegError(f"no exported network at {file}; export it again, or copy the whole folder")

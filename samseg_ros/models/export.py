@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -79,9 +80,9 @@ def export_model(
     if plan.precision == "bf16":
         cast_weights(network, torch.bfloat16)
     cases = list(_cases(network, plan))
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f"{out.name}.", suffix=".part", dir=out.parent))
+    part.chmod(out.parent.stat().st_mode & 0o777)  # mkdtemp's folders are for their owner alone
     try:
         spec = _write(loaded, part, plan, report)
         report("comparing the artefact with the model")
@@ -161,6 +162,8 @@ def _write(loaded: LoadedModel, folder: Path, plan: Plan, report: Callable[[str]
     others = [p for p in folder.iterdir() if p != path]
     artefact = Artefact(
         format=plan.format,
+        inputs=tuple(loaded.spec.modalities),
+        classes=len(loaded.labels),
         camera_size=plan.camera_size,
         input_size=plan.input_size,
         precision=plan.precision,

@@ -9,6 +9,7 @@ that is not known is refused as well.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 from torch.export import ExportedProgram
+from torch.export.pt2_archive._package import load_pt2
 
 from samseg_ros.errors import InputError, SamsegError
 
@@ -68,7 +70,8 @@ def load_program(path: Path) -> ExportedProgram:
         SamsegError: it is damaged, or of another version of PyTorch.
     """
     try:
-        faults = list(_faults(path))
+        content = io.BytesIO(path.read_bytes())  # once: what was checked is what is loaded
+        faults = list(_faults(content))
     except Exception as error:  # a damaged archive raises nearly anything
         raise SamsegError(f"{path} cannot be read as an exported program ({_line(error)}); export it again") from None
     if faults:
@@ -79,22 +82,26 @@ def load_program(path: Path) -> ExportedProgram:
             remedy=f"export it again with this PyTorch ({torch.__version__}), or ask for the weights",
         )
     try:
-        return torch.export.load(path)
+        # Not torch.export.load: where this fails, it reads the file again as an older format, with another parser of
+        # archives, which may find other records in it, and pickles.
+        program: ExportedProgram = load_pt2(content).exported_programs["model"]
+        return program
     except Exception as error:
         raise SamsegError(
             f"{path} cannot be loaded by PyTorch {torch.__version__} ({_line(error)}); export it again with it"
         ) from None
 
 
-def _faults(path: Path) -> Iterator[str]:
+def _faults(content: io.BytesIO) -> Iterator[str]:
     """Yield what does not belong into the archive, read as PyTorch itself reads it."""
-    archive = torch._C.PyTorchFileReader(str(path))
+    archive = torch._C.PyTorchFileReader(content)
     names = archive.get_all_records()
     yield from (f"a record {name!r}" for name in names if not RECORDS.fullmatch(name))
     if EXAMPLES in names and archive.get_record_size(EXAMPLES):
         yield "pickled example inputs"
     for name in (GRAPH, *CONFIGS):
         yield from _tree_faults(json.loads(archive.get_record(name)))
+    content.seek(0)
 
 
 def _tree_faults(tree: Any, name: str = "") -> Iterator[str]:

@@ -102,9 +102,7 @@ def _x_streams(
     """Return four levels per X modality that was handed in; where the gates are blind, of zeros for what is absent."""
     seen = dict(inputs)
     if any(gate.blind for gate in gates):
-        zeros = torch.zeros_like(inputs[RGB])
-        flags = {name: flag.reshape(-1, 1, 1, 1) for name, flag in present.items()}
-        for name in stems:
-            image = inputs.get(name, zeros)
-            seen[name] = torch.where(flags[name], image, zeros) if name in flags else image
+        seen |= {name: torch.zeros_like(inputs[RGB]) for name in stems if name not in inputs}
+    for name in seen.keys() & present.keys():  # what an absent sensor's buffer holds may be NaN, which has no gradient
+        seen[name] = torch.where(present[name].reshape(-1, 1, 1, 1), seen[name], 0)
     return {name: stem(seen[name]) for name, stem in stems.items() if name in seen}

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch._inductor.exc
+import yaml
 from torch import Tensor, nn
 
 from samseg_ros.config import ModelConfig, from_flat
@@ -318,6 +319,31 @@ def test_a_damaged_or_missing_file_is_refused_before_it_is_read(folder: Path, tm
         opened(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("entries", "baked_in", "told"),
+    [
+        ({"modalities": ["rgb", "lidar"]}, {}, "exported with sensors rgb, thermal and 3 classes, got rgb, lidar"),
+        ({"modalities": ["rgb"]}, {}, "exported with sensors rgb, thermal and 3 classes, got rgb and"),
+        ({"labels": "cityscapes"}, {}, "got rgb, thermal and a label set of 19"),
+        ({}, {"input_size": [96, 96]}, "is not what its model.yaml says"),
+        ({"labels": "cityscapes"}, {"classes": 19}, r"logits \(1, 3, 16, 24\) instead of \(1, 19, 16, 24\)"),
+        ({}, {"camera_size": [640, 640]}, "model.yaml contradicts itself: cameras of"),
+        ({}, {"device": "any"}, "expected device any for onnx and cpu or cuda for the others"),
+        ({"weights": "../torch/compact.pt2"}, {}, "weights: String should match pattern"),
+    ],
+)
+def test_a_model_yaml_that_contradicts_its_graph_is_refused(
+    folder: Path, tmp_path: Path, entries: dict[str, Any], baked_in: dict[str, Any], told: str
+) -> None:
+    for name in ("compact.pt2", "abc.csv"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    tree = yaml.safe_load((folder / "model.yaml").read_text())
+    tree |= {**entries, "artefact": {**tree["artefact"], **baked_in}}
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(SamsegError, match=told):
+        Pipeline(opened(tmp_path), from_flat({f"model.{name}": value for name, value in CPU.items()}))
+
+
 # Nothing in a file is run
 
 
@@ -399,6 +425,20 @@ def test_a_shape_that_would_run_code_does_not(folder: Path, tmp_path: Path) -> N
     with pytest.raises(InputError, match="nothing of it was run"):
         load_program(edited(folder, tmp_path / "bad.pt2", poison))
     assert not sign.exists()
+
+
+def test_a_file_that_cannot_be_loaded_is_not_read_by_another_parser(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_weights(records: dict[str, bytes]) -> None:
+        for name in [name for name in records if "data/weights/weight_" in name]:
+            del records[name]
+
+    path = edited(folder, tmp_path / "compact.pt2", without_weights)
+    # torch.export.load would go on to zipfile and its pickles; one file can show each parser another archive.
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("read a second time"))
+    with pytest.raises(SamsegError, match="cannot be loaded by PyTorch"):
+        load_program(path)
 
 
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:

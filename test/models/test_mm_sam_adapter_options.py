@@ -95,6 +95,13 @@ def test_blind_merging_takes_a_missing_sensor_for_one_that_sees_zeros() -> None:
             assert torch.equal(without, network({**inputs, "thermal": zeros})) is same, merging
 
 
+def test_nan_in_the_buffer_of_an_absent_sensor_reaches_neither_logits_nor_gradients() -> None:
+    network, inputs = _network(), _inputs()
+    inputs["lidar"] = torch.full_like(inputs["lidar"], torch.nan)
+    network(inputs, {"lidar": torch.tensor([False])}).square().mean().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+
+
 def test_merging_is_refused_where_there_is_nothing_to_merge() -> None:
     with pytest.raises(SamsegError, match="merging mean: expected two or more X modalities"):
         _network(("rgb", "lidar"), merging="mean")
