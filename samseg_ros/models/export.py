@@ -206,7 +206,8 @@ def _traced(network: nn.Module, plan: Plan) -> ExportedProgram:
     example = (*images, *(torch.ones(2, dtype=torch.bool, device=plan.device) for _ in names[1:]))
     batch = Dim("batch", min=1)
     shapes = (tuple({0: batch} for _ in example),)
-    return torch.export.export(_Graph(network, plan).eval(), example, dynamic_shapes=shapes, strict=False)
+    with torch.no_grad():  # a network that switches gradients off in parts would get graphs within the graph
+        return torch.export.export(_Graph(network, plan).eval(), example, dynamic_shapes=shapes, strict=False)
 
 
 def _write_onnx(program: ExportedProgram, path: Path, names: Sequence[str]) -> None:

@@ -232,6 +232,20 @@ def test_bf16_is_baked_in(mean: LoadedModel, tmp_path: Path) -> None:
         Runner(opened(tmp_path / "out").network, ModelConfig(device="cpu", precision="fp32"))
 
 
+def test_a_network_that_freezes_a_part_of_itself_exports(mean: LoadedModel, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = mean.network
+    network.linear = nn.Conv2d(3, 3, 1)
+
+    def frozen(inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> Tensor:
+        with torch.set_grad_enabled(False):
+            features = network.linear(inputs["rgb"])
+        return nn.functional.avg_pool2d(network.linear(features), 4)
+
+    network.coarse_logits = frozen  # type: ignore[assignment]
+    assert export_model(mean, tmp_path / "out", plan("torch")).difference < 1e-5
+
+
 # What is refused
 
 
