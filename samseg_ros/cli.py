@@ -201,7 +201,7 @@ def schema() -> None:
     """Print the JSON schema of all settings."""
     import json
 
-    from samseg_ros.config import json_schema
+    from samseg_ros.schema import json_schema
 
     sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
 

@@ -148,7 +148,7 @@ def benchmark(
 
 def settings() -> None:
     """Print every setting with default and range, as the Markdown table of docs/parameters.md."""
-    from samseg_ros.config import markdown
+    from samseg_ros.schema import markdown
 
     sys.stdout.write(markdown())
 

@@ -1,4 +1,4 @@
-"""The one table of settings: YAML file = ROS parameters = JSON schema.
+"""The one table of settings: YAML file = ROS parameters = JSON schema (`samseg_ros.schema`).
 
 Every default stands here and nowhere else. ``settings()`` flattens the tree into dotted names
 (``sync.lidar.timeout_s``), which are the ROS parameter names. A parameter file has ROS's own form
@@ -32,7 +32,8 @@ class ModelConfig(_Section):
     name: str = Field("mm_sam_adapter", description="Model, one of `samseg models`.")
     config: str = Field("compact", description="Preset of the model.")
     checkpoint: str = Field(
-        "", description="Weights (.safetensors) or a folder with model.yaml; empty: the weights shipped for the preset."
+        "",
+        description="Weights (.safetensors) or a folder with model.yaml; empty: those shipped, or installed.",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Arithmetic; auto: bf16 on CUDA and on CPUs with AMX, else fp32."
@@ -42,16 +43,34 @@ class ModelConfig(_Section):
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the network; 0: half the cores.")
 
 
+def model_settings(name: str, preset: str, checkpoint: str = "") -> dict[str, str]:
+    """Return the settings that choose weights, without those that are the default."""
+    default = ModelConfig()
+    chosen = {"model.name": (name, default.name), "model.config": (preset, default.config)}
+    chosen["model.checkpoint"] = (checkpoint, default.checkpoint)
+    return {setting: value for setting, (value, usual) in chosen.items() if value != usual}
+
+
 class LabelsConfig(_Section):
     path: str = Field("", description="Label set: a shipped name or a CSV (id,name,r,g,b); empty: the model's own.")
     remap_path: str = Field(
-        "", description="CSV (from,to) applied to published ids (not built yet, refused); empty: none."
+        "",
+        description="Remap of everything that is published by class (mask, class_probabilities, class_confidence, "
+        "painted cloud, colours, label_info): a shipped name or a CSV (from,to), 255 where a class has no counterpart; "
+        "empty: none.",
+    )
+    remap_labels: str = Field(
+        "",
+        description="Label set that remap_path leads to: a shipped name or a CSV; empty: what stands in the remap's "
+        "name behind _to_.",
     )
 
 
 class InputsConfig(_Section):
     thermal: bool = Field(True, description="Subscribe to the thermal camera; false: run without it.")
-    lidar: bool = Field(True, description="Subscribe to the LiDAR; false: run without it.")
+    lidar: bool = Field(
+        True, description="Subscribe to the LiDAR where the model or the registration uses it; false: run without it."
+    )
 
 
 class InputSyncConfig(_Section):
@@ -80,12 +99,28 @@ class ProjectionConfig(_Section):
     )
     thermal: Literal["aligned", "calibrated"] = Field(
         "aligned",
-        description="aligned: the thermal image shares the camera's view (calibrated: not built yet, refused).",
+        description="aligned: the thermal image shares the camera's view; calibrated: it is brought there by both "
+        "camera_info and the transform, with the LiDAR's depth where there is one.",
+    )
+    thermal_rectified: Literal["auto", "yes", "no"] = Field(
+        "auto", description="As rectified, of the thermal image (calibrated)."
+    )
+    thermal_distance_m: float = Field(
+        30.0,
+        ge=0.0,
+        le=10000.0,
+        description="Distance of everything where there is no LiDAR (calibrated), 0: infinite; 30 m with 0.3 m between "
+        "the cameras and a focal length of 500 px is at most 5 px off from 15 m to the horizon, m.",
     )
     motion_compensation: bool = Field(
         False, description="Move LiDAR points to the image's stamp through fixed_frame (full profile)."
     )
     fixed_frame: str = Field("odom", description="Frame that does not move, for motion compensation.")
+    deskew: Literal["auto", "off"] = Field(
+        "auto",
+        description="With motion_compensation; auto: each LiDAR point by its own time, where the cloud has times "
+        "(t, time, timestamp, time_stamp, offset_time); off: the sweep as one.",
+    )
     calibration_path: str = Field("", description="YAML of extrinsics, used where TF is not available.")
     max_range_m: float = Field(
         80.0, gt=0.0, le=1000.0, description="Points beyond are dropped; scale of the range channel, m."
@@ -121,6 +156,22 @@ class PublishConfig(_Section):
     overlay_alpha: float = _runtime(0.55, "Opacity of the class colours in ~/debug/overlay.", ge=0.0, le=1.0)
 
 
+class AutowareConfig(_Section):
+    mask_rle: bool = Field(False, description="Offer ~/output/mask_rle: Autoware's 16 ids, run-length packed.")
+    pointcloud: bool = Field(
+        False, description="Publish ~/output/pointcloud in the ids of Autoware's label_based_euclidean_cluster."
+    )
+    min_confidence: float = _runtime(
+        0.5, "Pixels whose posterior is below become 0 (unknown) in ~/output/mask_rle.", ge=0.0, le=1.0
+    )
+    mask_remap_path: str = Field(
+        "",
+        description="Which class becomes which of the 16 ids: a shipped name or a CSV (from,to); empty: the table that "
+        "is shipped for the label set.",
+    )
+    pointcloud_remap_path: str = Field("", description="As mask_remap_path, for the painted cloud.")
+
+
 class QosConfig(_Section):
     reliability: Literal["auto", "reliable", "best_effort"] = Field(
         "auto", description="Of the inputs; auto: reliable if every publisher offers it, else best effort."
@@ -129,7 +180,7 @@ class QosConfig(_Section):
 
 
 class DiagnosticsConfig(_Section):
-    period_s: float = Field(1.0, ge=0.05, le=60.0, description="Seconds between /diagnostics messages.")
+    period_s: float = _runtime(1.0, "Seconds between /diagnostics messages.", ge=0.05, le=60.0)
     max_allowed_processing_time_ms: float = _runtime(500.0, "A slower frame is a WARN.", gt=0.0)
     max_acceptable_consecutive_delay_ms: float = _runtime(2000.0, "Slower frames for this long are an ERROR.", gt=0.0)
     input_timeout_s: float = _runtime(1.0, "An input silent for longer is reported missing, s.", gt=0.0)
@@ -145,6 +196,7 @@ class Config(_Section):
     projection: ProjectionConfig = ProjectionConfig()
     thermal: ThermalConfig = ThermalConfig()
     publish: PublishConfig = PublishConfig()
+    autoware: AutowareConfig = AutowareConfig()
     qos: QosConfig = QosConfig()
     diagnostics: DiagnosticsConfig = DiagnosticsConfig()
     max_rate_hz: float = _runtime(0.0, "Upper limit of processed frames per second; 0: none.", ge=0.0, le=1000.0)
@@ -285,21 +337,3 @@ def _parts(tree: Mapping[str, Any], path: Path) -> Iterator[Mapping[str, Any]]:
         if not isinstance(part, dict | None):
             raise SamsegError(f"{path}: {name}.ros__parameters: expected a mapping of settings, got {part!r}")
         yield part or {}
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of the tree (Autoware's ``schema/*.schema.json`` convention)."""
-    return Config.model_json_schema()
-
-
-def markdown() -> str:
-    """Return every setting as a Markdown table (docs/parameters.md)."""
-    lines = ["| parameter | default | allowed | what |", "|---|---|---|---|"]
-    for s in settings():
-        allowed = " \\| ".join(s.choices)
-        if not allowed and s.minimum is not None:
-            allowed = f"{s.minimum:g} … {s.maximum:g}" if s.maximum is not None else f"from {s.minimum:g}"
-        default = str(s.default).lower() if isinstance(s.default, bool) else s.default
-        changes = " *Changes at run time.*" if s.runtime else ""
-        lines.append(f"| `{s.name}` | {default} | {allowed} | {s.description.replace('|', chr(92) + '|')}{changes} |")
-    return "\n".join(lines) + "\n"

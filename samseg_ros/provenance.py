@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from functools import cache
 from pathlib import Path
 
 GIT_TIMEOUT_S = 5.0
 
 
+@cache
 def revision() -> str:
     """Return the git revision of the source tree that runs, ``…-dirty`` if changed; empty if installed."""
     root = Path(__file__).resolve().parents[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ PACKAGE = "samseg_ros"
 
 @cache
 def share_dir() -> Path:
-    """Return the folder that holds config/, models/ and launch/.
+    """Return the folder that holds config/, models/, launch/ and schema/.
 
     Looked up in this order: the source tree (also for ``pip install -e``), ament's share, the environment's share, and
     the share beside wherever the code was put.
@@ -47,3 +48,12 @@ def config_dir() -> Path:
 def models_dir() -> Path:
     """Folder of model cards and shipped weights."""
     return share_dir() / "models"
+
+
+def installed_models_dir() -> Path:
+    """Folder of the weights that the user installed: ``$SAMSEG_MODELS``, else the user's data folder (XDG)."""
+    own = os.environ.get("SAMSEG_MODELS")
+    if own:
+        return Path(own).expanduser()
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / PACKAGE / "models"

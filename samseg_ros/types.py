@@ -87,6 +87,9 @@ class PointCloud:
     """(N,) in the sensor's own scale, or None where the sensor gives none."""
     frame_id: str = ""
     stamp_ns: int = 0
+    deskewed: NDArray[np.float32] | None = None
+    """(N, 3) metres, the same points as the sensor would have seen them had it stood still since stamp_ns; None where
+    that is not known. They are what is projected; what is published are the points as measured."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -100,12 +103,17 @@ class Frame:
     frame_id: str = ""
     """Optical frame of the camera image."""
     thermal: NDArray[np.generic] | None = None
-    """(Ht, Wt) uint8, uint16 (raw counts) or float32; aligned to the camera image (same field of view)."""
+    """(Ht, Wt) uint8, uint16 (raw counts) or float32; without a camera of its own (below) aligned to the camera image
+    (same field of view)."""
     points: PointCloud | None = None
     camera: Camera | None = None
-    """Needed only to project the LiDAR."""
+    """Needed only to project the LiDAR or to register the thermal image."""
     camera_from_lidar: NDArray[np.float64] | None = None
     """(4, 4) maps LiDAR points into the camera's optical frame, metres."""
+    thermal_camera: Camera | None = None
+    """Of a thermal image that has a view of its own and still has to be registered; given with camera_from_thermal."""
+    camera_from_thermal: NDArray[np.float64] | None = None
+    """(4, 4) maps points of the thermal camera's optical frame into the camera's, metres."""
     images: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     """Modality to a picture (H, W, 3) that came ready-made, aligned to the camera image, as datasets deliver LiDAR,
     depth (HHA) and events: uint8 (the network sees it / 255) or float32 (it sees it as it is)."""
@@ -138,3 +146,8 @@ class Segmentation:
     """Milliseconds per stage: prepare, model, posterior."""
     problems: Mapping[str, str] = field(default_factory=dict)
     """Modalities that were there but could not be used, and why."""
+    published_from_model: NDArray[np.float32] | None = None
+    """(P, K) 1 where the k-th class of the logits is published as class p (labels.remap_path); labels, pixel_share and
+    mean_posterior are then of the P classes, confidence and logits of the model's own. None: they are the same."""
+    fused: NDArray[np.uint8] | None = None
+    """(H, W, 3) RGB, the picture that the network made of its sensors; None unless asked for and made."""

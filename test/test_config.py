@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from samseg_ros.config import Config, flatten, from_flat, json_schema, load, settings
+from samseg_ros.config import Config, flatten, from_flat, load, settings
 from samseg_ros.errors import SamsegError
 from samseg_ros.resources import config_dir
+from samseg_ros.schema import json_schema
 
 SHIPPED = sorted(config_dir().glob("*.param.yaml"))
 
@@ -165,8 +168,18 @@ def test_the_default_model_has_a_parameter_file() -> None:
 
 
 def test_the_json_schema_forbids_what_is_not_a_setting_and_tells_the_limits() -> None:
-    schema = json_schema()
-    assert schema["additionalProperties"] is False
-    publish = schema["$defs"]["PublishConfig"]
+    sections = json_schema()["definitions"]
+    assert sections["fusion_node"]["additionalProperties"] is False
+    publish = sections["PublishConfig"]
     assert publish["properties"]["min_confidence"]["maximum"] == 1.0
     assert publish["additionalProperties"] is False
+
+
+def test_the_json_schema_is_of_a_file_in_ros_form_and_all_its_references_lead_somewhere() -> None:
+    schema = json_schema()
+    assert schema["properties"]["/**"]["properties"]["ros__parameters"] == {"$ref": "#/definitions/fusion_node"}
+    assert (schema["required"], schema["properties"]["/**"]["required"]) == (["/**"], ["ros__parameters"])
+    references = set(re.findall(r'"\$ref": "#/definitions/(\w+)"', json.dumps(schema)))
+    assert references == set(schema["definitions"])
+    top = set(schema["definitions"]["fusion_node"]["properties"])
+    assert top == {s.name.partition(".")[0] for s in settings()} | {"use_sim_time", "qos_overrides"}

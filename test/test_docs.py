@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from samseg_ros.config import markdown
+from samseg_ros.schema import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 

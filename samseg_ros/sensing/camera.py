@@ -34,7 +34,13 @@ def undistorted(camera: Camera) -> Camera:
     return replace(camera, distortion_model="plumb_bob", distortion=np.zeros(5))
 
 
-def require_fit(camera: Camera, size: tuple[int, int]) -> None:
+def as_rectified(camera: Camera, rectified: str) -> Camera:
+    """Return the camera that an image was taken with, by the setting ``projection.rectified``: yes, no or auto."""
+    is_rectified = rectified == "yes" or (rectified == "auto" and not camera.is_distorted)
+    return undistorted(camera) if is_rectified else camera
+
+
+def require_fit(camera: Camera, size: tuple[int, int], name: str = "camera_info") -> None:
     """Refuse a camera_info that describes an image of another size than (height, width).
 
     Raises:
@@ -42,7 +48,7 @@ def require_fit(camera: Camera, size: tuple[int, int]) -> None:
     """
     if (camera.height, camera.width) != tuple(size):
         raise InputError(
-            "camera_info",
+            name,
             expected=f"the image's size {size[1]}x{size[0]}",
             got=f"{camera.width}x{camera.height}",
             remedy="publish the camera_info of this very image (after any resizing or cropping)",

@@ -9,11 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samseg_ros.errors import InputError
+from samseg_ros.sensing.header import stamp_ns
 from samseg_ros.sensing.image_messages import message_bytes
 from samseg_ros.types import PointCloud
 
 NUMBER_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 """PointField.datatype to NumPy."""
+
+TIME_FIELDS = ("t", "time", "timestamp", "time_stamp", "offset_time")
+"""What drivers call the time of a point (Ouster, Velodyne, Hesai and RoboSense, Nebula, Livox); the first one wins."""
+LONGEST_SWEEP_NS = 10**9
+"""No point is further from its cloud's stamp."""
+_NANOSECONDS_FROM = 1e15
+"""A fraction this large can only be nanoseconds since 1970."""
 
 PAINTED_FIELDS = (
     ("x", 0, 7),
@@ -39,30 +47,64 @@ def point_cloud(msg: Any) -> PointCloud:
         InputError: x, y or z is missing or no float, a field reaches over the point's end, or the data's length does
             not fit the sizes.
     """
-    stamp_ns, frame_id = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec, msg.header.frame_id
+    frame_id, time_ns = msg.header.frame_id, stamp_ns(msg.header)
     data = message_bytes(msg.data)
     if msg.width * msg.height == 0 and data.size == 0:  # often without fields as well
-        return PointCloud(np.empty((0, 3), np.float32), None, frame_id, stamp_ns)
+        return PointCloud(np.empty((0, 3), np.float32), None, frame_id, time_ns)
     fields = {f.name: f for f in msg.fields}
     _require_xyz(fields)
-    names = [*"xyz", *(["intensity"] if "intensity" in fields else [])]
-    order = ">" if msg.is_bigendian else "<"
-    formats = [order + _number_type(fields[n], msg.point_step) for n in names]
-    rows = _rows(msg, data)  # first, since NumPy takes no point_step of 2^31 and more
-    point = np.dtype(
-        {
-            "names": names,
-            "formats": formats,
-            "offsets": [fields[n].offset for n in names],
-            "itemsize": msg.point_step,
-        }
-    )
-    points = rows.view(point)
+    points = _columns(msg, data, [*"xyz", *(["intensity"] if "intensity" in fields else [])])
     xyz = np.empty((points.size, 3), np.float32)
     for axis, name in enumerate("xyz"):
         xyz[:, axis] = points[name].reshape(-1)
     intensity = points["intensity"].astype(np.float32).reshape(-1) if "intensity" in fields else None
-    return PointCloud(xyz, intensity, frame_id, stamp_ns)
+    return PointCloud(xyz, intensity, frame_id, time_ns)
+
+
+def point_times(msg: Any) -> NDArray[np.int64] | None:
+    """Return (N,) when each point was measured, in nanoseconds after the header's stamp; None where the cloud has none.
+
+    Drivers agree neither on name nor on unit: whole numbers are nanoseconds, others seconds (or nanoseconds, where they
+    are too large for that: Livox); both may count from the stamp or from 1970, whichever brings more points near the
+    stamp. A point without a return often has no time either: far from the stamp, it counts as measured at the stamp.
+
+    Raises:
+        InputError: no point is within a second of the stamp, or as `point_cloud`.
+    """
+    fields = {f.name: f for f in msg.fields}
+    name = next((n for n in TIME_FIELDS if n in fields), None)
+    if name is None or msg.width * msg.height == 0:
+        return None
+    values = _columns(msg, message_bytes(msg.data), [name])[name].reshape(-1)
+    since_stamp = _nanoseconds(values)
+    readings = [(t, np.abs(t) <= LONGEST_SWEEP_NS) for t in (since_stamp, since_stamp - stamp_ns(msg.header))]
+    times, near = max(readings, key=lambda reading: np.count_nonzero(reading[1]))
+    if not near.any():
+        raise InputError(
+            f"point cloud field {name!r}",
+            expected="times of points within a second of the cloud's stamp",
+            got=f"{min((t[np.abs(t).argmin()] for t, _ in readings), key=abs) * 1e-9:+.3f} s at best",
+            remedy="let the LiDAR driver take stamp and point times from one clock, or set projection.deskew to off",
+        )
+    return np.where(near, times, 0)
+
+
+def _nanoseconds(values: NDArray[Any]) -> NDArray[np.int64]:
+    if values.dtype.kind != "f":
+        return values.astype(np.int64)
+    finite = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    per_unit = 1 if np.abs(finite).max() > _NANOSECONDS_FROM else 10**9
+    return np.rint(np.clip(finite * per_unit, -(2.0**62), 2.0**62)).astype(np.int64)
+
+
+def _columns(msg: Any, data: NDArray[np.uint8], names: list[str]) -> NDArray[Any]:
+    """View the data as (height, width) points of the named fields."""
+    fields = {f.name: f for f in msg.fields}
+    order = ">" if msg.is_bigendian else "<"
+    formats = [order + _number_type(fields[n], msg.point_step) for n in names]
+    rows = _rows(msg, data)  # first, since NumPy takes no point_step of 2^31 and more
+    offsets = [fields[n].offset for n in names]
+    return rows.view(np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": msg.point_step}))
 
 
 def _require_xyz(fields: dict[str, Any]) -> None:

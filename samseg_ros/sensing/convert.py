@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from samseg_ros.config import ProjectionConfig
 from samseg_ros.errors import InputError
 from samseg_ros.sensing.calibration import pose_matrix
-from samseg_ros.sensing.cloud_messages import painted_cloud_fields, point_cloud
+from samseg_ros.sensing.cloud_messages import painted_cloud_fields, point_cloud, point_times
+from samseg_ros.sensing.header import stamp_ns
 from samseg_ros.sensing.image_messages import color_image, image_fields, thermal_image
 from samseg_ros.types import DISTORTION_COEFFICIENTS, Camera
 
@@ -23,6 +24,7 @@ __all__ = [
     "image_fields",
     "painted_cloud_fields",
     "point_cloud",
+    "point_times",
     "stamp_ns",
     "thermal_image",
     "transform_matrix",
@@ -37,11 +39,6 @@ _MODEL_NAMES = {"": "plumb_bob", "fisheye": "equidistant", "radtan": "plumb_bob"
 
 _QUATERNION_TOLERANCE = 1e-2
 """As tf2: what TF lets through has to be usable here."""
-
-
-def stamp_ns(header: Any) -> int:
-    """Return the stamp of a std_msgs/Header in nanoseconds."""
-    return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
 
 
 def transform_matrix(transform: Any) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from samseg_ros.config import Config, ThermalConfig
 from samseg_ros.errors import InputError
 from samseg_ros.sensing.camera import read_only
 from samseg_ros.sensing.projection import project_frame
+from samseg_ros.sensing.registration import register_frame
 from samseg_ros.types import Frame
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -21,6 +22,8 @@ PERCENTILE_SAMPLES = 16384
 """About this many pixels decide the percentiles of a thermal image."""
 ASPECT_TOLERANCE = 0.05
 """Largest difference between the aspects of the thermal and the camera image, as a share."""
+CALIBRATED = ", or set projection.thermal: calibrated (with both camera_info and the transform)"
+"""What else helps where a thermal camera has a view of its own."""
 
 Prepare = Callable[[Frame, tuple[int, int], Config], NDArray[np.float32] | None]
 """(frame, (h, w), config) -> (3, h, w), or None where the frame has nothing of that sensor."""
@@ -57,22 +60,17 @@ def rgb(frame: Frame, size: tuple[int, int], config: Config) -> NDArray[np.float
 def thermal(frame: Frame, size: tuple[int, int], config: Config) -> NDArray[np.float32] | None:
     """Return the thermal image scaled to 0..1 by ``config.thermal``, resized and repeated to three channels.
 
-    Values that are not finite become the lower end; a constant image becomes 0.
+    An image with a camera of its own is registered to the camera's view (see `samseg_ros.sensing.registration`); its
+    range is that of the whole image. Values that are not finite and what the thermal camera does not see become the
+    lower end; a constant image becomes 0.
 
     Raises:
-        InputError: not an (H, W) uint8, uint16 or float image, another aspect than the camera's, nothing finite in it,
-            wholly outside the fixed range, a range that float32 cannot hold, or a registration not built yet.
+        InputError: not an (H, W) uint8, uint16 or float image, nothing finite in it, wholly outside the fixed range, a
+            range that float32 cannot hold; aligned, another aspect than the camera's; else as `register_frame`.
     """
     image = frame.thermal
     if image is None:
         return None
-    if config.projection.thermal != "aligned":
-        raise InputError(
-            "projection.thermal",
-            expected="aligned",
-            got=config.projection.thermal,
-            remedy="warp the thermal image to the camera's view first (registration by calibration is not built yet)",
-        )
     if image.ndim != 2 or image.dtype.kind not in "uf" or image.dtype.itemsize > 8 or image.size == 0:
         raise InputError(
             "thermal image",
@@ -80,13 +78,20 @@ def thermal(frame: Frame, size: tuple[int, int], config: Config) -> NDArray[np.f
             got=f"{image.shape} {image.dtype}",
             remedy="publish mono8, mono16, 16UC1 or 32FC1",
         )
-    _require_aspect(image.shape, frame.size)
+    is_aligned = frame.camera_from_thermal is None and config.projection.thermal == "aligned"
+    if is_aligned:
+        _require_aspect(image.shape, frame.size)
     counts = image if image.dtype in (np.uint8, np.uint16) else image.astype(np.float32)
     low, high = _thermal_range(counts, config.thermal)
     if counts.dtype == np.float32:
         counts = np.nan_to_num(counts, nan=low, posinf=high, neginf=low)
     gain = 1.0 / (high - low) if high > low else 0.0
-    scaled = np.clip((_resize(counts, size).astype(np.float32) - low) * gain, 0.0, 1.0)
+    there, seen = (
+        (_resize(counts, size), None) if is_aligned else register_frame(frame, counts, size, config.projection)
+    )
+    scaled = np.clip((there.astype(np.float32) - low) * gain, 0.0, 1.0)
+    if seen is not None:
+        scaled[~seen] = 0.0
     return np.repeat(scaled[None].astype(np.float32), 3, axis=0)
 
 
@@ -98,7 +103,7 @@ def _require_aspect(shape: tuple[int, ...], camera_size: tuple[int, int], name: 
             f"{name} image",
             expected=f"the aspect of the camera image ({camera_size[1]}x{camera_size[0]})",
             got=f"{shape[1]}x{shape[0]}",
-            remedy="warp or crop it to the camera's view first",
+            remedy=f"warp or crop it to the camera's view first{CALIBRATED if name == 'thermal' else ''}",
         )
 
 

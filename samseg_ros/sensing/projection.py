@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from samseg_ros.config import ProjectionConfig
 from samseg_ros.errors import InputError
-from samseg_ros.sensing.camera import project_into, read_only, require_fit, scaled, undistorted
+from samseg_ros.sensing.camera import as_rectified, project_into, read_only, require_fit, scaled
 from samseg_ros.types import Camera, Frame, PointCloud
 
 HEIGHT_SCALE_M = 3.0
@@ -82,7 +82,7 @@ def project(
     """Project a sweep into an image of the camera's view, of any size.
 
     Args:
-        points: NaN rows and rows of zeros are *no return*.
+        points: NaN rows and rows of zeros are *no return*; deskewed ones go before those as measured.
         camera: intrinsics at the camera's own size.
         camera_from_lidar: (4, 4) metres.
         size: (h, w) of the result in pixels.
@@ -93,12 +93,12 @@ def project(
     """
     _check(points, camera_from_lidar)
     height, width = size
-    rectified = config.rectified == "yes" or (config.rectified == "auto" and not camera.is_distorted)
-    lens = undistorted(camera) if rectified else camera
-    index, uv, xyz = project_into(scaled(lens, width, height), points.xyz, camera_from_lidar)
+    measured = points.xyz if points.deskewed is None else points.deskewed
+    lens = as_rectified(camera, config.rectified)
+    index, uv, xyz = project_into(scaled(lens, width, height), measured, camera_from_lidar)
     cells = np.minimum(np.floor(uv[:, ::-1] + 0.5).astype(np.int32), np.array([height - 1, width - 1], np.int32))
     half_window = _half_window(cells, height, width) if config.occlusion else (0, 0)
-    visible = _returned(read_only(points.xyz, np.float32), index, xyz, np.float32(config.max_range_m))
+    visible = _returned(read_only(measured, np.float32), index, xyz, np.float32(config.max_range_m))
     _hide(visible, cells, xyz, height, width, *half_window)
     image = LidarImage(
         channels=np.zeros((3, height, width), np.float32),

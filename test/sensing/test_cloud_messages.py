@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from samseg_ros.errors import InputError
-from samseg_ros.sensing.convert import painted_cloud_fields, point_cloud
+from samseg_ros.sensing.convert import painted_cloud_fields, point_cloud, point_times
 
 DATATYPES = {"i1": 1, "u1": 2, "i2": 3, "u2": 4, "i4": 5, "u4": 6, "f4": 7, "f8": 8}
 HEADER = SimpleNamespace(stamp=SimpleNamespace(sec=3, nanosec=5), frame_id="lidar")
@@ -213,3 +213,77 @@ def test_a_painted_cloud_can_be_read_again_and_may_be_empty() -> None:
 def test_paint_of_another_length_than_the_points_is_refused() -> None:
     with pytest.raises(InputError, match=r"painted cloud: expected one .* a point, got lengths \[4, 3, 4, 4\]"):
         painted_cloud_fields(*(np.zeros(s, np.float32) for s in ((4, 3), 3, 4, 4)))  # type: ignore[arg-type]
+
+
+STAMP_NS = 1_700_000_000 * 10**9 + 250_000_000
+OFFSETS_MS = np.array([0, 20, 40, 60, 80, 100])
+
+
+def timed(name: str, kind: str, times: Any, *, big: bool = False, stamp_ns: int = STAMP_NS) -> Any:
+    """PointCloud2 whose only field is a time, behind 16 bytes of something else."""
+    layout = {"names": [name], "formats": [(">" if big else "<") + kind], "offsets": [16], "itemsize": 24}
+    points = np.zeros(len(times), np.dtype(layout))
+    points[name] = times
+    sec, nanosec = divmod(stamp_ns, 10**9)
+    return SimpleNamespace(
+        header=SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec), frame_id="lidar"),
+        height=1,
+        width=len(times),
+        fields=[SimpleNamespace(name=name, offset=16, datatype=DATATYPES[kind], count=1)],
+        is_bigendian=big,
+        point_step=24,
+        row_step=24 * len(times),
+        data=array.array("B", points.tobytes()),
+    )
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize(
+    ("name", "kind", "times", "tolerance_ns"),
+    [
+        ("t", "u4", OFFSETS_MS * 1_000_000, 0),  # Ouster
+        ("time", "f4", OFFSETS_MS * 1e-3, 10),  # Velodyne
+        ("timestamp", "f8", STAMP_NS * 1e-9 + OFFSETS_MS * 1e-3, 500),  # Hesai, RoboSense
+        ("timestamp", "f8", STAMP_NS + OFFSETS_MS * 1e6, 300),  # Livox' own driver: nanoseconds as a fraction
+        ("time_stamp", "u4", OFFSETS_MS * 1_000_000, 0),  # Nebula
+        ("offset_time", "u4", OFFSETS_MS * 1_000_000, 0),  # Livox
+    ],
+)
+def test_times_of_points_are_understood_as_drivers_write_them(
+    name: str, kind: str, times: Any, tolerance_ns: int, big: bool
+) -> None:
+    found = point_times(timed(name, kind, times, big=big))
+    assert found is not None and found.dtype == np.int64
+    np.testing.assert_allclose(found, OFFSETS_MS * 1_000_000, rtol=0, atol=tolerance_ns)
+
+
+def test_times_before_the_stamp_are_negative() -> None:
+    found = point_times(timed("time", "f4", -OFFSETS_MS[::-1] * 1e-3))
+    assert found is not None
+    np.testing.assert_allclose(found, -OFFSETS_MS[::-1] * 1_000_000, rtol=0, atol=10)
+
+
+def test_a_simulated_clock_that_began_a_minute_ago_is_understood() -> None:
+    found = point_times(timed("timestamp", "f8", 60.0 + OFFSETS_MS * 1e-3, stamp_ns=60 * 10**9))
+    assert found is not None
+    np.testing.assert_allclose(found, OFFSETS_MS * 1_000_000, rtol=0, atol=10)
+
+
+def test_a_point_without_a_time_counts_as_measured_at_the_stamp() -> None:
+    times = STAMP_NS * 1e-9 + OFFSETS_MS * 1e-3
+    times[1], times[2] = np.nan, 0
+    found = point_times(timed("timestamp", "f8", times))
+    assert found is not None
+    np.testing.assert_allclose(found, np.array([0, 0, 0, 60, 80, 100]) * 1_000_000, rtol=0, atol=500)
+
+
+def test_times_of_another_clock_are_refused_with_how_far_they_are_off() -> None:
+    with pytest.raises(
+        InputError, match=r"'timestamp'.*within a second.*\+37\.000 s at best.*one clock.*deskew to off"
+    ):
+        point_times(timed("timestamp", "f8", STAMP_NS * 1e-9 + 37 + OFFSETS_MS * 1e-3))
+
+
+def test_a_cloud_without_times_or_without_points_has_none() -> None:
+    assert point_times(cloud(XYZI, 16)) is None
+    assert point_times(timed("t", "u4", np.zeros(0))) is None

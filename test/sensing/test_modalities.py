@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from samseg_ros.config import Config, ProjectionConfig, ThermalConfig
+from samseg_ros.config import Config, ThermalConfig
 from samseg_ros.errors import InputError
-from samseg_ros.sensing.modalities import MODALITIES, lidar, rgb, thermal
+from samseg_ros.sensing.modalities import MODALITIES, depth, lidar, rgb, thermal
 from samseg_ros.sensing.projection import project
 from samseg_ros.types import Camera, Frame, PointCloud
 
@@ -173,12 +173,6 @@ def test_a_thermal_image_that_cannot_be_used_is_refused(bad: NDArray[np.generic]
         thermal(Frame(image(8, 8), thermal=bad), SIZE, CONFIG)
 
 
-def test_registration_by_calibration_is_refused_as_not_built() -> None:
-    config = Config(projection=ProjectionConfig(thermal="calibrated"))
-    with pytest.raises(InputError, match=r"projection.thermal: expected aligned, got calibrated"):
-        thermal(Frame(image(8, 8), thermal=np.zeros((8, 8), np.uint8)), SIZE, config)
-
-
 def test_a_thermal_image_of_another_aspect_is_refused_and_not_stretched() -> None:
     camera = image(48, 64)
     for shape in [(24, 32), (50, 64), (48, 67)]:  # the same, 4 % and 4.7 % off
@@ -188,6 +182,13 @@ def test_a_thermal_image_of_another_aspect_is_refused_and_not_stretched() -> Non
             InputError, match=rf"expected the aspect of the camera image \(64x48\), got {width}x{height}"
         ):
             thermal(Frame(camera, thermal=np.zeros((height, width), np.uint16)), SIZE, CONFIG)
+
+
+def test_a_thermal_camera_of_another_view_is_told_of_its_registration_and_a_ready_made_picture_is_not() -> None:
+    with pytest.raises(InputError, match=r"warp or crop it .*, or set projection\.thermal: calibrated"):
+        thermal(Frame(image(48, 64), thermal=np.zeros((48, 68), np.uint16)), SIZE, CONFIG)
+    with pytest.raises(InputError, match=r"to the camera's view first$"):
+        depth(Frame(image(48, 64), images={"depth": np.zeros((48, 68, 3), np.uint8)}), SIZE, CONFIG)
 
 
 @pytest.mark.parametrize("kind", ["percentile", "minmax", "fixed"])

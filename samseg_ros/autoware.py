@@ -1,0 +1,109 @@
+"""Autoware's two sets of ids, and which of our classes becomes which.
+
+The mask goes to Autoware's segmentation_pointcloud_fusion, which by default deletes the LiDAR points of some classes
+near the vehicle. A wrong class there hides an obstacle: what is not known well enough becomes *unknown*, whose points
+stay. The painted cloud goes to its label_based_euclidean_cluster, for which id 0 is a car: what has no counterpart
+becomes 255.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from samseg_ros.config import AutowareConfig
+from samseg_ros.errors import SamsegError
+from samseg_ros.labels import LabelSet, load_labels, load_remap, remaps, shipped
+from samseg_ros.types import UNLABELLED, Segmentation
+
+MASK, CLOUD = "autoware", "autoware_cloud"
+"""Label sets of the mask and of the painted cloud; a shipped table is called ``SOURCE_to_`` one of these."""
+MASK_TOPIC, CLOUD_TOPIC = "output/mask_rle", "output/pointcloud"
+UNKNOWN = 0
+"""In the mask: neither deleted nor taken for anything."""
+DELETED = frozenset({1, 2, 9, 14})
+"""Building, wall, road, vegetation: classes of the mask whose points Autoware's default filter deletes."""
+BARRIERS = ("fence", "pole", "guard")
+"""Parts of the names of classes that a vehicle must not drive into, thin as they are: they are never deleted."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class AutowareIds:
+    """Tables from the published classes to Autoware's ids; None where the settings do not ask for them."""
+
+    mask: NDArray[np.uint8] | None
+    """(256,) ids 0..15."""
+    cloud: NDArray[np.uint8] | None
+    """(256,) ids 0..11, 255 = invalid."""
+
+    def topics(self) -> dict[str, LabelSet]:
+        """Return which topics carry other ids than the mask, and of which set."""
+        given = {MASK_TOPIC: (self.mask, MASK), CLOUD_TOPIC: (self.cloud, CLOUD)}
+        return {topic: load_labels(name) for topic, (table, name) in given.items() if table is not None}
+
+    def painted(self, class_id: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the ids of (N,) painted points as they are to be published."""
+        return class_id if self.cloud is None else self.cloud[class_id]
+
+
+NONE = AutowareIds(None, None)
+"""Nothing is published in Autoware's ids."""
+
+
+def load_ids(config: AutowareConfig, labels: LabelSet) -> AutowareIds:
+    """Read the tables that the settings ask for.
+
+    Args:
+        config: the settings.
+        labels: classes that the masks are of.
+
+    Raises:
+        SamsegError: the label set has no table and the settings name none, the table does not say of every class what
+            it becomes, or it would have Autoware delete fences, poles or guard rails.
+    """
+    mask = _table("mask_remap_path", config.mask_remap_path, labels, MASK) if config.mask_rle else None
+    cloud = _table("pointcloud_remap_path", config.pointcloud_remap_path, labels, CLOUD) if config.pointcloud else None
+    if mask is not None:
+        mask[mask == UNLABELLED] = UNKNOWN
+        _refuse_deleted_barriers(mask, labels)
+    return AutowareIds(mask, cloud)
+
+
+def mask_ids(segmentation: Segmentation, table: NDArray[np.uint8], min_confidence: float) -> NDArray[np.uint8]:
+    """Return the mask in Autoware's ids, (H, W).
+
+    Args:
+        segmentation: of one frame.
+        table: (256,) of `AutowareIds`.
+        min_confidence: pixels whose max posterior is below become 0 (unknown).
+    """
+    ids = np.asarray(cv2.LUT(segmentation.labels, table), np.uint8)
+    is_sure = segmentation.confidence >= np.uint8(math.ceil(255 * min_confidence))
+    np.multiply(ids, is_sure.view(np.uint8), out=ids)  # UNKNOWN is 0
+    return ids
+
+
+def _table(setting: str, given: str, labels: LabelSet, target: str) -> NDArray[np.uint8]:
+    if not given:
+        given = f"{labels.name}_to_{target}"
+        is_ours = labels.name in shipped() and labels.names == load_labels(labels.name).names
+        if not is_ours or given not in remaps():
+            raise SamsegError(
+                f"autoware.{setting}: expected a table from the classes of {labels.name} to Autoware's ids, there is "
+                f"none for them; write a CSV (from,to) with a line for each class and name it here, ids and names of "
+                f"either side: `samseg labels {labels.name}`, `samseg labels {target}`"
+            )
+    return load_remap(given, labels, load_labels(target))
+
+
+def _refuse_deleted_barriers(table: NDArray[np.uint8], labels: LabelSet) -> None:
+    for index, name in enumerate(labels.names):
+        if table[index] in DELETED and any(part in name.lower() for part in BARRIERS):
+            raise SamsegError(
+                f"autoware.mask_remap_path: expected {name} to become 3 (obstacle), got {table[index]}, whose points "
+                "Autoware's default filter deletes; correct the table"
+            )
