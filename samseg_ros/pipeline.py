@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from samseg_ros.config import Config, ThermalConfig
+from samseg_ros.config import Config, LabelsConfig
 from samseg_ros.drawing import overlay
 from samseg_ros.errors import InputError, SamsegError, nearest
-from samseg_ros.labels import LabelSet, load_labels
-from samseg_ros.models import LoadedModel, load_model
+from samseg_ros.labels import LabelSet, load_labels, load_remap, remap_target
+from samseg_ros.models import LoadedModel, ModelSpec, load_model
 from samseg_ros.models.artefact import Artefact
-from samseg_ros.posterior import at_pixels, posterior
+from samseg_ros.posterior import at_pixels, posterior, remapped
 from samseg_ros.runtime import Runner
 from samseg_ros.sensing.modalities import MODALITIES
 from samseg_ros.types import Camera, Frame, PointCloud, Segmentation
@@ -31,17 +32,20 @@ class Pipeline:
 
     Raises:
         SamsegError: the model asks for an unknown modality, the device is not there, the label set that
-            ``labels.path`` names has another number of classes than the model's own, or a setting is not built yet.
+            ``labels.path`` names has another number of classes than the model's own, or ``labels.remap_path`` does not
+            fit.
     """
 
     def __init__(self, loaded: LoadedModel, config: Config) -> None:
-        _refuse_unbuilt(config)
         self.config = config
-        self.labels = _labels(loaded.labels, config.labels.path)
-        self._input_pixels = loaded.spec.input_pixels
+        own = _labels(loaded.labels, config.labels.path)
+        self._remap = _Remap(own, config.labels) if config.labels.remap_path else None
+        self.labels = self._remap.labels if self._remap else own
+        """Classes that are published."""
+        self._spec = loaded.spec
         self._run = Runner(loaded.network, config.model)
         if self._run.artefact:
-            _refuse_contradiction(self._run.artefact, self._input_pixels)
+            _refuse_contradiction(self._run.artefact, self._spec)
         for name in self.modalities:
             if name not in MODALITIES:
                 raise SamsegError(f"the model wants a modality {name!r}; {nearest(name, MODALITIES)}")
@@ -50,6 +54,16 @@ class Pipeline:
     def modalities(self) -> tuple[str, ...]:
         """What the model can take, "rgb" first."""
         return self._run.modalities
+
+    @property
+    def makes_fused(self) -> bool:
+        """Whether there is a fused picture to ask for: FusionSAM makes one, unless it was exported."""
+        return self._run.makes_fused
+
+    @property
+    def runs_on(self) -> str:
+        """Device and arithmetic, as "cuda, bfloat16"."""
+        return f"{self._run.device}, {str(self._run.dtype).removeprefix('torch.')}"
 
     @classmethod
     def from_config(cls, config: Config) -> Pipeline:
@@ -60,11 +74,16 @@ class Pipeline:
         """
         return cls(load_model(config.model), config)
 
-    def __call__(self, frame: Frame) -> Segmentation:
+    def __call__(self, frame: Frame, fused: bool = False) -> Segmentation:
         """Segment one sensor set.
 
         A sensor that is missing, or whose data cannot be used (`Segmentation.problems`), is left out; only the camera
         image is needed.
+
+        Args:
+            frame: the set.
+            fused: also return the fused picture, where there is one (`makes_fused`). With ``model.compile`` the frame
+                then takes the network's uncompiled pass.
 
         Raises:
             InputError: the camera image cannot be used.
@@ -73,14 +92,19 @@ class Pipeline:
         started = time.perf_counter()
         inputs, problems = self.prepare(frame)
         prepared = time.perf_counter()
-        logits = self._run(inputs)
+        logits, planes = self._run.with_fused(inputs) if fused and self.makes_fused else (self._run(inputs), None)
         if not np.isfinite(logits).all():
             raise SamsegError(
                 "scores of the network: expected finite numbers, got NaN or infinity; "
                 "try model.precision: fp32, else check the weights"
             )
+        if self._spec.temperature != 1.0:  # temperature scaling (Guo et al., ICML 2017)
+            logits = logits / np.float32(self._spec.temperature)
         modelled = time.perf_counter()
         result = posterior(logits, frame.size, self.config.publish.min_confidence)
+        if self._remap is not None:
+            result = remapped(result, self._remap.table, self._remap.matrix)
+        picture = None if planes is None else _picture(planes, frame.size)
         finished = time.perf_counter()
         return Segmentation(
             labels=result.labels,
@@ -97,6 +121,8 @@ class Pipeline:
                 "posterior": (finished - modelled) * 1e3,
             },
             problems=problems,
+            published_from_model=self._remap.matrix if self._remap else None,
+            fused=picture,
         )
 
     def prepare(self, frame: Frame) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
@@ -105,7 +131,7 @@ class Pipeline:
         Raises:
             InputError: the camera image cannot be used, or is not of the size that the network was exported for.
         """
-        size = network_size(frame.size, self._input_pixels)
+        size = network_size(frame.size, self._spec.input_pixels, self._spec.squash_to)
         if self._run.artefact and size != self._run.artefact.input_size:
             raise _not_exported_for(self._run.artefact, frame.size, size)
         inputs: dict[str, NDArray[np.float32]] = {}
@@ -127,18 +153,20 @@ class Pipeline:
         An exported network is given the camera size that it was exported for.
         """
         started = time.perf_counter()
-        frame = _blank_frame(*(self._run.artefact.camera_size if self._run.artefact else size), self.config.thermal)
+        frame = _blank_frame(*(self._run.artefact.camera_size if self._run.artefact else size), self.config)
         result = self(frame)
         at_pixels(result, np.zeros((1, 2), np.int32))
         overlay(frame.image, result.labels, self.labels.palette(), 0.5)
         return time.perf_counter() - started
 
 
-def network_size(camera_size: tuple[int, int], input_pixels: int) -> tuple[int, int]:
+def network_size(
+    camera_size: tuple[int, int], input_pixels: int, squash_to: tuple[int, int] | None = None
+) -> tuple[int, int]:
     """Return the network's (h, w) for a camera's (H, W).
 
     The aspect is kept and the area comes near ``input_pixels``, as far as sides that are multiples of 32 allow; no side
-    exceeds the camera's, except to reach 64.
+    exceeds the camera's, except to reach 64. With ``squash_to`` it is that, whatever the camera's.
 
     Raises:
         InputError: an empty image.
@@ -147,6 +175,8 @@ def network_size(camera_size: tuple[int, int], input_pixels: int) -> tuple[int, 
         raise InputError(
             "camera image", expected="at least one pixel", got=f"{camera_size}", remedy="check the camera's driver"
         )
+    if squash_to:
+        return squash_to
     scale = min(1.0, (input_pixels / (camera_size[0] * camera_size[1])) ** 0.5)
     height, width = (_network_side(side, scale) for side in camera_size)
     return height, width
@@ -157,11 +187,17 @@ def _network_side(side: int, scale: float) -> int:
     return max(SMALLEST_SIDE, min(near, most) * SIDE_MULTIPLE)
 
 
-def _refuse_contradiction(artefact: Artefact, input_pixels: int) -> None:
-    if (size := network_size(artefact.camera_size, input_pixels)) != artefact.input_size:
+def _picture(planes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return (3, h, w) in 0..1 as (H, W, 3) in 0..255."""
+    image = cv2.resize(np.ascontiguousarray(planes.transpose(1, 2, 0)), size[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.rint(255 * np.clip(image, 0.0, 1.0)).astype(np.uint8)
+
+
+def _refuse_contradiction(artefact: Artefact, spec: ModelSpec) -> None:
+    if (size := network_size(artefact.camera_size, spec.input_pixels, spec.squash_to)) != artefact.input_size:
         raise SamsegError(
             f"model.yaml contradicts itself: cameras of {artefact.camera_size} are seen at {size} with input_pixels "
-            f"{input_pixels}, but input_size is {artefact.input_size}; export the network again"
+            f"{spec.input_pixels}, but input_size is {artefact.input_size}; export the network again"
         )
 
 
@@ -183,18 +219,14 @@ def _finite(name: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
     return array
 
 
-def _refuse_unbuilt(config: Config) -> None:
-    """Settings that exist for what is to come are an error today, never silently without effect."""
-    if config.projection.thermal != "aligned":
-        raise SamsegError(
-            "projection.thermal: expected aligned, got calibrated, which is not built yet; "
-            "register the thermal image to the camera before the node"
-        )
-    if config.labels.remap_path:
-        raise SamsegError(
-            f"labels.remap_path: expected an empty path, got {config.labels.remap_path!r}; remapping published ids is "
-            "not built yet, remap them where the mask is used"
-        )
+class _Remap:
+    """What ``labels.remap_path`` asks for: the published set, and which of its classes each of the model's becomes."""
+
+    def __init__(self, own: LabelSet, config: LabelsConfig) -> None:
+        self.labels = remap_target(config.remap_path, config.remap_labels)
+        self.table = load_remap(config.remap_path, own, self.labels)
+        became = self.table[: len(own)]
+        self.matrix = (became == np.arange(len(self.labels))[:, None]).astype(np.float32)  # (P, K)
 
 
 def _labels(own: LabelSet, path: str) -> LabelSet:
@@ -209,16 +241,20 @@ def _labels(own: LabelSet, path: str) -> LabelSet:
     return labels
 
 
-def _blank_frame(height: int, width: int, thermal: ThermalConfig) -> Frame:
+def _blank_frame(height: int, width: int, config: Config) -> Frame:
     """Return a sensor set that walks through every stage: grey image, flat thermal image, a wall 10 m ahead."""
-    inside = 0.5 * (thermal.fixed_low + thermal.fixed_high)
+    inside = 0.5 * (config.thermal.fixed_low + config.thermal.fixed_high)
+    is_aligned = config.projection.thermal == "aligned"
     k = np.array([[width, 0.0, 0.5 * width], [0.0, width, 0.5 * height], [0.0, 0.0, 1.0]])
     x, y = np.meshgrid(np.linspace(-4, 4, 40), np.linspace(-2, 2, 20))
     wall = np.stack([x, y, np.full_like(x, 10.0)], axis=-1).reshape(-1, 3).astype(np.float32)
+    camera = Camera(width, height, k)
     return Frame(
         image=np.full((height, width, 3), 128, np.uint8),
         thermal=np.full((height, width), inside, np.float32),
         points=PointCloud(wall, np.ones(len(wall), np.float32)),
-        camera=Camera(width, height, k),
+        camera=camera,
         camera_from_lidar=np.eye(4),
+        thermal_camera=None if is_aligned else camera,
+        camera_from_thermal=None if is_aligned else np.eye(4),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -50,9 +51,37 @@ def posterior(logits: NDArray[np.float32], size: tuple[int, int], min_confidence
     return Posterior(labels, confidence, share, mean)
 
 
-def probabilities(logits: NDArray[np.float32], size: tuple[int, int], stride: int) -> NDArray[np.uint8]:
-    """Return round(255 * posterior) as (ceil(H / stride), ceil(W / stride), K), sampled at the centres of the cells."""
-    return np.rint(255 * _softmax(_at_stride(logits, size, stride))).astype(np.uint8).transpose(1, 2, 0)
+def remapped(result: Posterior, table: NDArray[np.uint8], published_from_model: NDArray[np.float32]) -> Posterior:
+    """Give every class its published id; what becomes 255 counts as unlabelled.
+
+    The best class is chosen before: what is published is the remapped best class, not the best remapped class.
+
+    Args:
+        result: in the model's K classes.
+        table: (256,) published ids.
+        published_from_model: (P, K), the same as a matrix (`Segmentation.published_from_model`).
+    """
+    share = published_from_model @ result.pixel_share
+    total = published_from_model @ (result.pixel_share * np.nan_to_num(result.mean_posterior))
+    mean = np.divide(total, share, out=np.full(len(share), np.nan), where=share > 0)
+    labels = np.asarray(cv2.LUT(result.labels, table), np.uint8)
+    return Posterior(labels, result.confidence, share / (share.sum() or 1.0), mean)
+
+
+def probabilities(
+    logits: NDArray[np.float32],
+    size: tuple[int, int],
+    stride: int,
+    published_from_model: NDArray[np.float32] | None = None,
+) -> NDArray[np.uint8]:
+    """Return round(255 * posterior) as (ceil(H / stride), ceil(W / stride), K), sampled at the centres of the cells.
+
+    With a matrix (P, K) it is that of the P published classes, each the sum over its own.
+    """
+    p = _softmax(_at_stride(logits, size, stride))
+    if published_from_model is not None:
+        p = np.clip(np.tensordot(published_from_model, p, 1), 0, 1)
+    return np.rint(255 * p).astype(np.uint8).transpose(1, 2, 0)
 
 
 def entropy(logits: NDArray[np.float32], size: tuple[int, int], stride: int) -> NDArray[np.float32]:
@@ -60,6 +89,27 @@ def entropy(logits: NDArray[np.float32], size: tuple[int, int], stride: int) -> 
     p = _softmax(_at_stride(logits, size, stride))
     terms = p * np.log(p, out=np.zeros_like(p), where=p > 0)
     return np.asarray(-terms.sum(0), np.float32)
+
+
+def negative_log_likelihood(
+    logits: NDArray[np.float32], truth: NDArray[np.uint8], temperatures: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], int]:
+    """Sum -log of the posterior that the true class has, in nats, with the scores divided by each temperature.
+
+    Args:
+        logits: (K, h, w) class scores that cover the whole image.
+        truth: (H, W) class ids below K; 255 = not to be counted.
+        temperatures: (T,) positive.
+
+    Returns:
+        (T,) sums, and over how many pixels.
+    """
+    columns = _taps(truth.shape[1], logits.shape[2], np.arange(truth.shape[1]))
+    rows = _taps(truth.shape[0], logits.shape[1], np.arange(truth.shape[0]))
+    wide = _interpolate_columns(np.ascontiguousarray(logits, np.float32), *columns)
+    sums = np.zeros(len(temperatures), np.float64)
+    _add_nll(wide, *rows, np.ascontiguousarray(truth), (1 / np.asarray(temperatures)).astype(np.float32), sums)
+    return sums, int((truth != UNLABELLED).sum())
 
 
 def at_pixels(
@@ -177,6 +227,31 @@ def _label(wide, y0, y1, wy, min_confidence, labels, confidence, counts, sums): 
             if winner[x] != UNLABELLED:
                 counts[winner[x]] += 1
                 sums[winner[x]] += total[x]
+
+
+@njit(cache=True, nogil=True)
+def _add_nll(wide, y0, y1, wy, truth, sharpness, sums):  # type: ignore[no-untyped-def]
+    """Add to ``sums`` row by row; every inner loop runs along a row, so it vectorises."""
+    _, classes, width = wide.shape
+    scores = np.empty((classes, width), np.float32)
+    best, total = np.empty(width, np.float32), np.empty(width, np.float32)
+    for y in range(len(y0)):
+        upper, lower, w = wide[y0[y]], wide[y1[y]], wy[y]
+        best[:] = np.float32(-np.inf)
+        for k in range(classes):
+            above, below, row = upper[k], lower[k], scores[k]
+            for x in range(width):
+                row[x] = above[x] + (below[x] - above[x]) * w
+                best[x] = max(best[x], row[x])
+        for t in range(len(sharpness)):
+            total[:] = 0
+            for k in range(classes):
+                row = scores[k]
+                for x in range(width):
+                    total[x] += _exp((row[x] - best[x]) * sharpness[t])
+            for x in range(width):
+                if truth[y, x] != UNLABELLED:
+                    sums[t] += np.log(total[x]) + (best[x] - scores[truth[y, x], x]) * sharpness[t]
 
 
 @njit(cache=True, nogil=True)

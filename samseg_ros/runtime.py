@@ -39,6 +39,7 @@ class Runner:
         """What is baked into an exported network."""
         self._fixed_graph = config.compile or self.artefact is not None
         self._coarse_logits: Callable[..., torch.Tensor]
+        self._coarse_logits_and_fused: Callable[..., tuple[torch.Tensor, torch.Tensor]] | None = None
         if isinstance(network, ExportedNetwork):
             _refuse_what_is_baked_in(network.artefact, config)
             self.device, self.dtype = network.start(config.device, threads), torch.float32
@@ -47,6 +48,7 @@ class Runner:
             self.device = choose_device(config.device)
             self.dtype = choose_dtype(config.precision, self.device)
             self._coarse_logits = self._ready(network, config.compile)
+            self._coarse_logits_and_fused = getattr(network, "coarse_logits_and_fused", None)
 
     def _ready(self, network: nn.Module, compiled: bool) -> Callable[..., torch.Tensor]:
         ready: Any = network.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
@@ -56,12 +58,32 @@ class Runner:
 
     def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return (K, h/4, w/4) class scores of (3, h, w) arrays; a modality that is not among them is missing."""
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
-        with torch.inference_mode(), autocast:
+        with torch.inference_mode(), self._autocast():
             tensors = {name: self._tensor(array) for name, array in inputs.items()}
             logits = self._coarse_logits(*(self._filled(tensors) if self._fixed_graph else (tensors,)))
-            scores: NDArray[np.float32] = logits[0].float().cpu().numpy()
-        return np.ascontiguousarray(scores)  # they may come channels last
+            return _array(logits)
+
+    @property
+    def makes_fused(self) -> bool:
+        """Whether the network makes a fused picture; what was exported has none."""
+        return self._coarse_logits_and_fused is not None
+
+    def with_fused(self, inputs: Mapping[str, NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the scores and the fused picture (3, h, w) in 0..1 of one pass, which is never the compiled one.
+
+        Compiling a second graph would stall the frame for which somebody first asks.
+
+        Raises:
+            SamsegError: the network makes none.
+        """
+        if self._coarse_logits_and_fused is None:
+            raise SamsegError("the network makes no fused picture; expected one for which makes_fused holds")
+        with torch.inference_mode(), self._autocast():
+            logits, fused = self._coarse_logits_and_fused({name: self._tensor(array) for name, array in inputs.items()})
+            return _array(logits), _array(fused)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def _tensor(self, array: NDArray[np.float32]) -> torch.Tensor:
         return torch.from_numpy(array)[None].to(self.device, memory_format=torch.channels_last)
@@ -72,6 +94,11 @@ class Runner:
         inputs = {name: tensors.get(name, blank) for name in self.modalities}
         there = {name: torch.tensor([name in tensors], device=self.device) for name in self.modalities[1:]}
         return inputs, there
+
+
+def _array(batch: torch.Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = batch[0].float().cpu().numpy()
+    return np.ascontiguousarray(array)  # it may come channels last
 
 
 def choose_device(name: str) -> torch.device:

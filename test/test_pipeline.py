@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from samseg_ros.config import Config, ModelConfig, from_flat
+from samseg_ros.config import Config, ModelConfig, flatten, from_flat
 from samseg_ros.errors import InputError, SamsegError
 from samseg_ros.labels import LabelSet
 from samseg_ros.pipeline import Pipeline, network_size
+from samseg_ros.posterior import posterior
 from samseg_ros.runtime import Runner, choose_device, choose_dtype, has_amx
 from samseg_ros.sensing.modalities import MODALITIES
 from samseg_ros.types import Camera, Frame, PointCloud
@@ -43,6 +44,8 @@ class BrightSide(nn.Module):
 @dataclass
 class Spec:
     input_pixels: int = 128 * 192
+    squash_to: tuple[int, int] | None = None
+    temperature: float = 1.0
 
 
 @dataclass
@@ -95,6 +98,18 @@ def test_a_network_sees_every_sensor_at_network_size_and_missing_ones_not_at_all
 
 def test_scores_are_kept_at_the_networks_stride() -> None:
     assert pipeline()(frame()).logits.shape == (3, 32, 48)
+
+
+def test_a_temperature_changes_how_sure_the_pipeline_is_and_not_what_it_sees() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (256, 384, 3), np.uint8)
+    plain, warm = (Pipeline(Loaded(BrightSide(), spec=Spec(temperature=t)), FP32) for t in (1.0, 2.5))  # type: ignore[arg-type]
+    before, after = plain(replace(frame(), image=noise)), warm(replace(frame(), image=noise))
+    np.testing.assert_array_equal(after.labels, before.labels)
+    np.testing.assert_allclose(after.logits, before.logits / 2.5, rtol=1e-6)
+    expected = posterior(before.logits / np.float32(2.5), (256, 384), 0.0)
+    np.testing.assert_array_equal(after.confidence, expected.confidence)
+    assert after.confidence.mean() < before.confidence.mean() - 1
+    assert after.mean_posterior[0] == pytest.approx(expected.mean_posterior[0])
 
 
 def test_every_stage_is_timed() -> None:
@@ -208,6 +223,66 @@ def test_the_same_frame_gives_the_same_bytes() -> None:
     assert first.logits.tobytes() == second.logits.tobytes()
 
 
+# The fused picture
+
+
+class Fuses(BrightSide):
+    """Makes a picture: red 1 on the left, green 0.2 everywhere, blue 1 at the bottom; counts how often."""
+
+    made = 0
+
+    def coarse_logits_and_fused(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        self.made += 1
+        fused = torch.zeros_like(inputs["rgb"])
+        fused[:, 0, :, : fused.shape[3] // 2], fused[:, 1], fused[:, 2, fused.shape[2] // 2 :] = 1.0, 0.2, 1.0
+        return self.coarse_logits(inputs), fused
+
+
+def test_a_fused_picture_is_rgb_in_0_to_255_at_camera_size() -> None:
+    fused = pipeline(Fuses())(frame(**SENSORS), fused=True).fused
+    assert fused is not None and (fused.shape, fused.dtype) == ((256, 384, 3), np.uint8)
+    quarters = fused[:126, :190], fused[:126, 194:], fused[130:, :190], fused[130:, 194:]  # without the seams
+    expected = (255, 51, 0), (0, 51, 0), (255, 51, 255), (0, 51, 255)  # 0.2 * 255 = 51
+    assert all((quarter == color).all() for quarter, color in zip(quarters, expected, strict=True))
+
+
+def test_a_fused_picture_is_made_only_where_asked_for_and_in_the_pass_of_the_mask() -> None:
+    network = Fuses()
+    segment = pipeline(network)
+    plain = segment(frame(**SENSORS))
+    assert plain.fused is None and (network.made, len(network.seen)) == (0, 1)
+    with_picture = segment(frame(**SENSORS), fused=True)
+    assert with_picture.fused is not None and (network.made, len(network.seen)) == (1, 2)
+    assert with_picture.labels.tobytes() == plain.labels.tobytes()
+    assert with_picture.logits.tobytes() == plain.logits.tobytes()
+    assert with_picture.sensors == plain.sensors == ("rgb", "thermal", "lidar")
+
+
+def test_a_network_that_makes_no_fused_picture_gives_none() -> None:
+    network = BrightSide()
+    segment = pipeline(network)
+    assert segment(frame(), fused=True).fused is None
+    assert len(network.seen) == 1
+    assert (segment.makes_fused, pipeline(Fuses()).makes_fused) == (False, True)
+
+
+def test_a_compiled_network_is_asked_for_its_picture_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
+    network = Fuses()
+    run = Runner(network, ModelConfig(device="cpu", precision="fp32", compile=True))
+    logits, planes = run.with_fused({"rgb": np.zeros((3, 64, 96), np.float32)})
+    assert (logits.shape, planes.shape) == ((3, 16, 24), (3, 64, 96))
+    assert compiled == [network.coarse_logits]
+    assert network.seen == [{"rgb": (1, 3, 64, 96)}]  # not filled up as for a compiled graph
+
+
+def test_a_runner_refuses_a_picture_that_its_network_does_not_make() -> None:
+    run = Runner(BrightSide(), ModelConfig(device="cpu", precision="fp32"))
+    with pytest.raises(SamsegError, match="the network makes no fused picture"):
+        run.with_fused({"rgb": np.zeros((3, 64, 64), np.float32)})
+
+
 # Network size
 
 
@@ -226,6 +301,15 @@ def test_the_same_frame_gives_the_same_bytes() -> None:
 )
 def test_network_sizes_computed_by_hand(camera: tuple[int, int], pixels: int, expected: tuple[int, int]) -> None:
     assert network_size(camera, pixels) == expected
+
+
+def test_squashed_weights_see_every_camera_at_their_size_and_masks_come_out_at_the_cameras() -> None:
+    network = BrightSide()
+    spec = Spec(squash_to=(128, 128))
+    result = Pipeline(Loaded(network, spec=spec), FP32)(frame())  # type: ignore[arg-type]
+    assert network.seen == [{"rgb": (1, 3, 128, 128)}]
+    assert result.labels.shape == (256, 384)
+    assert (result.labels[:, :184] == 0).all() and (result.labels[:, 200:] == 1).all()  # the edge stays in the middle
 
 
 @given(st.integers(64, 4000), st.integers(64, 4000), st.integers(4096, 10**6))
@@ -303,24 +387,51 @@ def test_precision_auto_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_after_warming_up_no_kernel_is_compiled_again_whatever_kind_of_array_a_driver_gives() -> None:
-    from samseg_ros.sensing import camera, modalities, projection
+    from samseg_ros.sensing import camera, modalities, projection, registration
 
-    segment = pipeline()
+    segment = pipeline(config=from_flat({"projection.thermal": "calibrated", "model.precision": "fp32"}))
     segment.warm_up((120, 160))
     kernels = [camera._project, projection._returned, projection._hide, projection._paint, modalities._average_areas]
+    kernels.append(registration._place)
     before = [len(k.signatures) for k in kernels]
     packed = np.zeros((500, 5), np.float32)
     packed[:, :3] = POINTS.xyz
     packed.flags.writeable = False
-    given = frame(**SENSORS | {"points": PointCloud(packed[:, :3], packed[:, 3])})
+    seen_from = {"thermal_camera": SENSORS["camera"], "camera_from_thermal": np.eye(4)}
+    given = frame(**SENSORS | seen_from | {"points": PointCloud(packed[:, :3], packed[:, 3])})
     given.image.flags.writeable = False
     assert segment(given).sensors == ("rgb", "thermal", "lidar")
     assert [len(k.signatures) for k in kernels] == before
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("projection.thermal", "calibrated"), ("labels.remap_path", "autoware.csv")]
-)
-def test_a_setting_that_is_not_built_yet_is_refused_and_not_ignored(name: str, value: str) -> None:
-    with pytest.raises(SamsegError, match=f"{name}: expected .* not built yet"):
-        pipeline(config=from_flat({"model.precision": "fp32", "model.device": "cpu", name: value}))
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """a and c become the second class of a set of two, b nothing."""
+    (tmp_path / "two.csv").write_text("id,name,r,g,b\n0,never,1,2,3\n1,both,4,5,6\n")
+    path = tmp_path / "mine.csv"
+    path.write_text("from,to\n0,1\n1,255\n2,1\n")
+    return path
+
+
+def test_a_remap_changes_what_is_published_and_not_how_sure_it_is(table: Path) -> None:
+    settings = {"labels.remap_path": str(table), "labels.remap_labels": str(table.with_name("two.csv"))}
+    image = np.zeros((256, 384, 3), np.uint8)
+    image[:, 192:] = 255  # dark: a, bright: b
+    plain, remapped = pipeline()(Frame(image)), pipeline(config=from_flat(flatten(FP32) | settings))
+    assert remapped.labels.names == ("never", "both")
+    result = remapped(Frame(image))
+    np.testing.assert_array_equal(result.labels, np.where(plain.labels == 1, 255, 1))
+    np.testing.assert_array_equal(result.confidence, plain.confidence)
+    np.testing.assert_array_equal(result.logits, plain.logits)
+    assert result.pixel_share.tolist() == [0.0, 1.0]
+    assert np.isnan(result.mean_posterior[0]) and result.mean_posterior[1] == pytest.approx(plain.mean_posterior[0])
+    assert result.published_from_model is not None
+    assert result.published_from_model.tolist() == [[0, 0, 0], [1, 0, 1]]
+    assert plain.published_from_model is None
+
+
+def test_a_remap_that_does_not_fit_the_models_classes_is_refused(table: Path) -> None:
+    with pytest.raises(SamsegError, match=r"labels\.remap_labels: expected the label set"):
+        pipeline(config=from_flat({"labels.remap_path": str(table)}))
+    with pytest.raises(SamsegError, match="world_to_mfnet: expected the classes of world, got those of abc"):
+        pipeline(config=from_flat({"labels.remap_path": "world_to_mfnet"}))

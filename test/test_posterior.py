@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from samseg_ros.posterior import Posterior, at_pixels, entropy, posterior, probabilities
+from samseg_ros.posterior import Posterior, at_pixels, entropy, posterior, probabilities, remapped
 from samseg_ros.types import Segmentation
 
 
@@ -202,3 +202,35 @@ def test_scores_may_be_a_view_that_is_not_contiguous() -> None:
     first, second = posterior(logits, (40, 60), 0.0), posterior(view, (40, 60), 0.0)
     assert isinstance(second, Posterior)
     np.testing.assert_array_equal(first.labels, second.labels)
+
+
+def test_remapped_statistics_are_those_of_the_remapped_labels() -> None:
+    labels = np.array([[0, 0, 1, 1], [1, 2, 3, 255]], np.uint8)
+    sure = np.array([[0.9, 0.7, 0.5, 0.6], [0.7, 0.8, 0.4, 0.1]])
+    share = np.array([2, 3, 1, 1]) / 7
+    mean = np.array([0.8, 0.6, 0.8, 0.4])
+    table = np.full(256, 255, np.uint8)
+    table[:4] = 2, 0, 2, 255  # 3 has no counterpart
+    matrix = np.array([[0, 1, 0, 0], [0, 0, 0, 0], [1, 0, 1, 0]], np.float32)
+    confidence = np.rint(255 * sure).astype(np.uint8)
+    result = remapped(Posterior(labels, confidence, share, mean), table, matrix)
+    np.testing.assert_array_equal(result.labels, [[2, 2, 0, 0], [0, 2, 255, 255]])
+    np.testing.assert_array_equal(result.confidence, confidence)
+    np.testing.assert_allclose(result.pixel_share, [0.5, 0, 0.5])
+    np.testing.assert_allclose(result.mean_posterior, [0.6, np.nan, (0.9 + 0.7 + 0.8) / 3])
+
+
+def test_an_image_all_of_whose_classes_are_dropped_has_no_shares() -> None:
+    one = Posterior(np.zeros((1, 2), np.uint8), np.full((1, 2), 9, np.uint8), np.ones(1), np.ones(1))
+    result = remapped(one, np.full(256, 255, np.uint8), np.zeros((2, 1), np.float32))
+    assert (result.labels == 255).all()
+    assert result.pixel_share.tolist() == [0, 0] and np.isnan(result.mean_posterior).all()
+
+
+def test_the_probability_of_a_published_class_is_the_sum_over_the_models_classes() -> None:
+    logits = scores(5, 6, 7)
+    matrix = np.array([[1, 0, 0, 1, 0], [0, 1, 1, 0, 0]], np.float32)  # the fifth has no counterpart
+    exact = torch.from_numpy(logits).softmax(0).numpy()
+    expected = np.stack([exact[0] + exact[3], exact[1] + exact[2]], axis=2)
+    got = probabilities(logits, (6, 7), 1, matrix)
+    assert np.abs(got - 255 * expected).max() <= 0.51

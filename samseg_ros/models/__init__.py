@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 import yaml
@@ -17,9 +18,10 @@ from samseg_ros.labels import LabelSet, load_labels
 from samseg_ros.models import ad_sam, fusionsam, mm_sam_adapter
 from samseg_ros.models.artefact import Artefact, Beside, open_artefact
 from samseg_ros.models.weights import Precision, load_weights, save_weights
-from samseg_ros.resources import models_dir
+from samseg_ros.resources import installed_models_dir, models_dir
 
 SPEC_FILE = "model.yaml"
+Side = Annotated[int, Field(ge=64, le=16384)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class ModelEntry:
     """What its sizes are told for, where nobody says."""
     auxiliaries: tuple[str, ...] = ()
     """Modalities that it can take beside rgb."""
+    to_get: str = ""
+    """How weights that are not shipped are made by one command."""
 
     def __str__(self) -> str:
         return f"{self.about} Presets: {', '.join(self.presets)}."
@@ -72,6 +76,7 @@ MODELS: dict[str, ModelEntry] = {
         options=ad_sam.OPTIONS,
         paper="https://arxiv.org/abs/2510.27047",
         sensors=("rgb",),
+        to_get="`make camvid DATA=FOLDER` trains the compact ones on CamVid and installs them; or ",
     ),
 }
 
@@ -86,7 +91,19 @@ class ModelSpec(BaseModel):
     options: dict[str, str] = Field(default_factory=dict, description="What differs from the model's defaults.")
     labels: str = Field(description="Label set: a shipped name or a CSV.")
     modalities: tuple[str, ...] = Field(min_length=1, description="rgb first, then the auxiliaries.")
-    input_pixels: int = Field(ge=64 * 64, description="Height times width that the network saw in training.")
+    input_pixels: int = Field(ge=64 * 64, description="Height times width at which it sees larger images.")
+    squash_to: tuple[Side, Side] | None = Field(
+        None, description="Height and width that every image is brought to, its aspect lost; none: the aspect is kept."
+    )
+    stage: Literal["whole", "latent"] = Field(
+        "whole", description="What was trained; latent: fusionsam's tokens alone, a start for the rest."
+    )
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="What the scores are divided by, so that the confidence is the share of pixels that are right.",
+    )
     weights: Beside = Field(description="File beside this one.")
     sha256: str = Field("", description="Digest of the file; empty: not checked (weights only).")
     licence: str = Field(description="Licence of the weights.")
@@ -180,20 +197,26 @@ def _all_options(name: str, entry: ModelEntry, chosen: Mapping[str, str]) -> dic
 
 
 def load_model(config: ModelConfig) -> LoadedModel:
-    """Load the model that the settings name: the shipped one, or weights or an exported network of the user's own.
+    """Load the model that the settings name: the shipped one, one that is installed, or what the user points at.
 
+    Without ``config.checkpoint`` it is the shipped one; where none of that preset is shipped, the installed one.
     ``config.checkpoint`` may be a folder with a model.yaml, or a weights file. Beside a file that a model.yaml in the
     same folder names, that one is read; any other file has to fit the shipped model.yaml of the model.
 
     Raises:
         SamsegError: no such model or preset, no weights for it, a model.yaml that is wrong, or weights that do not fit.
     """
-    spec_path, weights = _locate(config)
+    spec_path, weights = locate(config)
     spec = read_spec(spec_path)
     if (spec.name, spec.preset) != (config.name, config.config):
         raise SamsegError(
             f"{spec_path}: expected weights of {config.name} ({config.config}), got {spec.name} ({spec.preset}); "
             f"set model.name and model.config to match"
+        )
+    if spec.stage != "whole":
+        raise SamsegError(
+            f"{spec_path}: these are the weights of a first training stage ({spec.stage}), whose masks mean nothing; "
+            f"train on: samseg train --recipe {spec.name}_world --set start_from={spec_path.parent}"
         )
     labels = load_labels(_beside(spec_path, spec.labels))
     if spec.artefact:
@@ -204,6 +227,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
         load_weights(spec_path.parent / spec.weights, network, spec.sha256)
     else:
         load_weights(weights, network)
+        spec = spec.model_copy(update={"temperature": 1.0})  # it was fitted to other weights
     return LoadedModel(network.eval(), labels, spec)
 
 
@@ -219,6 +243,11 @@ def save_model(folder: Path, network: nn.Module, spec: ModelSpec, precision: Pre
     return written
 
 
+def installed_folder(name: str, preset: str) -> Path:
+    """Return where weights of a model and preset are looked for that come without a checkpoint and are not shipped."""
+    return installed_models_dir() / name / preset
+
+
 def write_spec(folder: Path, spec: ModelSpec) -> None:
     """Write a model.yaml."""
     tree = spec.model_dump(mode="json", exclude_none=True)
@@ -231,6 +260,8 @@ def read_spec(path: Path) -> ModelSpec:
     Raises:
         SamsegError: it cannot be read, or an entry is unknown, missing or out of range.
     """
+    if not path.is_file():
+        raise SamsegError(f"{path.parent}: expected a folder of weights, got one without {SPEC_FILE}; check the path")
     try:
         return ModelSpec.model_validate(yaml.safe_load(path.read_text()))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -243,17 +274,26 @@ def read_spec(path: Path) -> ModelSpec:
         ) from None
 
 
-def _locate(config: ModelConfig) -> tuple[Path, Path | None]:
-    """Return the model.yaml, and the weights where they are not the ones that it names."""
+def locate(config: ModelConfig) -> tuple[Path, Path | None]:
+    """Return the model.yaml that the settings mean, and the weights where they are not the ones that it names.
+
+    Raises:
+        SamsegError: no such model, or no weights of that preset.
+    """
     model_entry(config.name)
     shipped = models_dir() / config.name / SPEC_FILE
     if not config.checkpoint:
-        if not shipped.is_file():
+        own = installed_folder(config.name, config.config) / SPEC_FILE
+        if shipped.is_file() and (read_spec(shipped).preset == config.config or not own.is_file()):
+            return shipped, None
+        if not own.is_file():
             raise SamsegError(
-                f"no weights of {config.name} are shipped; train some (samseg train, docs/training.md) or import them "
-                "(samseg weights import), and name their folder in model.checkpoint"
+                f"no weights of {config.name} ({config.config}) are shipped, or installed in {own.parent}; "
+                f"{MODELS[config.name].to_get}train some (samseg train, docs/training.md) or import them "
+                "(samseg weights import), and install them (samseg weights install FOLDER) or name their folder in "
+                "model.checkpoint"
             )
-        return shipped, None
+        return own, None
     checkpoint = Path(config.checkpoint).expanduser()
     if checkpoint.is_dir():
         return checkpoint / SPEC_FILE, None

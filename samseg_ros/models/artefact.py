@@ -186,7 +186,9 @@ def import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise SamsegError(f"ONNX artefacts want onnxruntime ({error}); pip install 'samseg_ros[export]'") from None
+        raise SamsegError(
+            f"ONNX artefacts want onnxruntime ({error}); install the extra export: pip install '.[export]' in the clone"
+        ) from None
     return onnxruntime
 
 

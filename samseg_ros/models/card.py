@@ -18,6 +18,8 @@ from samseg_ros.models import SPEC_FILE, ModelSpec, read_spec
 CARD_FILE = "card.md"
 MODEL_FOLDER = "model"
 """Where training puts the weights within its run's folder."""
+SCORES = {"val_miou": "validation mIoU %", "val_psnr": "validation PSNR dB"}
+"""What a run may be judged by, as its log and a reader call it."""
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -95,12 +97,18 @@ def _facts(folder: Path, spec: ModelSpec) -> dict[str, str]:
         "method": spec.paper,
         "labels": f"`{spec.labels}` ({len(labels)} classes: {', '.join(labels.names)})",
         "modalities": ", ".join(spec.modalities),
-        "input": f"about {spec.input_pixels:,} pixels, whatever the camera's size; masks come out at camera size",
+        "input": f"{_input(spec)}, whatever the camera's size; masks come out at camera size",
         "data": spec.data,
         "imported": _imported(_beside(folder, "import.json")),
         "licence": spec.licence,
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _input(spec: ModelSpec) -> str:
+    if spec.squash_to:
+        return "squashed to {}×{} pixels".format(*spec.squash_to)
+    return f"about {spec.input_pixels:,} pixels"
 
 
 def _imported(path: Path | None) -> str:
@@ -110,8 +118,28 @@ def _imported(path: Path | None) -> str:
 
 def _measured(path: Path | None) -> str:
     """Numbers as lines; tables of numbers (row to column to number) as tables."""
-    parts = [_metric(name, value) for name, value in _json(path).items()]
+    parts = [_metric(name, value) for name, value in _in_percent(_json(path)).items()]
     return "\n\n".join(["## Measured", *filter(None, parts)]) if any(parts) else ""
+
+
+def _in_percent(measured: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what an evaluation on a dataset measured (shares and much detail) as a reader wants it; others as is."""
+    if "miou_interval" not in measured:
+        return measured
+    scores = [name for name in ("miou", "miou_absent_zero", "accuracy", "boundary_f", "ece") if name in measured]
+
+    def part(numbers: Mapping[str, Any]) -> dict[str, Any]:
+        return {"frames": numbers["frames"], **{f"{name} %": _percent(numbers[name]) for name in scores}}
+
+    shown = {name: measured[name] for name in ("model", "dataset")} | part(measured)
+    shown["IoU %"] = {name: _percent(value) for name, value in measured["iou"].items()}
+    if measured["conditions"]:
+        shown["condition"] = {name: part(numbers) for name, numbers in measured["conditions"].items()}
+    return shown
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
 
 
 def _metric(name: str, value: Any) -> str:
@@ -132,15 +160,16 @@ def _number(value: Any) -> str:
 def _training(log: Path | None, source: Path | None) -> str:
     rows = list(_rows(log)) if log else []
     losses = [row for row in rows if "loss" in row]
-    scores = [row for row in rows if "val_miou" in row]
+    score = next((name for name in SCORES if any(name in row for row in rows)), "")
+    scores = [row for row in rows if score in row]
     lines = []
     if losses:
         lines.append(f"{int(rows[-1]['step'])} steps; loss {losses[0]['loss']:.3f} → {losses[-1]['loss']:.3f}")
     if scores:
-        best = max(scores, key=lambda row: row["val_miou"])
+        best = max(scores, key=lambda row: row[score])
         lines.append(
-            f"validation mIoU {scores[0]['val_miou']:.1f} % at step {int(scores[0]['step'])}, best "
-            f"{best['val_miou']:.1f} % at step {int(best['step'])}, last {scores[-1]['val_miou']:.1f} %"
+            f"{SCORES[score]}: {scores[0][score]:.1f} at step {int(scores[0]['step'])}, best "
+            f"{best[score]:.1f} at step {int(best['step'])}, last {scores[-1][score]:.1f}"
         )
     if rows and "seconds" in rows[-1]:
         lines.append(f"{rows[-1]['seconds'] / 60:.0f} minutes")
@@ -156,6 +185,9 @@ def _recipe(path: Path | None) -> str:
 def _use(spec: ModelSpec) -> str:
     settings = {"model.name": spec.name, "model.config": spec.preset, "model.checkpoint": "FOLDER"}
     flags = " ".join(f"--set {name}={value}" for name, value in settings.items())
+    if spec.stage != "whole":
+        command = "samseg train --recipe RECIPE --set start_from=FOLDER"
+        return f"## Train on\nFOLDER is where this card lies.\n```\n{command}\n```"
     return f"## Use it\nFOLDER is where this card lies.\n```\nsamseg replay BAG {flags}\n```"
 
 

@@ -255,7 +255,9 @@ def _refuse(loaded: LoadedModel, out: Path, plan: Plan) -> None:
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise SamsegError(f"--format onnx wants onnxscript ({error}); pip install 'samseg_ros[export]'") from None
+        raise SamsegError(
+            f"--format onnx wants onnxscript ({error}); install the extra export: pip install '.[export]' in the clone"
+        ) from None
 
 
 def _labels(loaded: LoadedModel, folder: Path) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from samseg_ros.errors import InputError, SamsegError
 from samseg_ros.networks.class_token_decoder import ClassTokenDecoder
-from samseg_ros.networks.fusion_prompts import ConcatFusion, FusionMask, FusionPrompts
+from samseg_ros.networks.fusion_prompts import FULL_TOKENS, ConcatFusion, FusionMask, FusionPrompts
 from samseg_ros.networks.latent_tokens import LatentTokens, TokenOutputs
 from samseg_ros.networks.sam_encoder import SamEncoder
 from samseg_ros.networks.sam_neck import SamNeck
@@ -53,6 +53,8 @@ class Preset:
     """Channels of SAM's embeddings."""
     fusion_dim: int = 256
     """Channels of the fused features z_f."""
+    full_tokens: int = FULL_TOKENS
+    """Up to so many tokens the fusion attends to all of them, above it within windows."""
     tokens: TokenShape = field(default_factory=TokenShape)
     decoder_depth: int = 2
     decoder_heads: int = 8
@@ -73,6 +75,7 @@ PRESETS: dict[str, Preset] = {
         frozen_encoder=False,
         dim=128,
         fusion_dim=64,
+        full_tokens=0,  # it learns from crops and is used on whole images: windows in both, and far quicker
         tokens=TokenShape(latent=32, widths=(32, 64), blocks=(1, 1)),
         decoder_mlp=256,
     ),
@@ -126,6 +129,7 @@ class FusionSam(nn.Module):
         neck: of the image encoder.
         prompts: SAM's prompt encoder.
         decoder: SAM's mask decoder with class tokens.
+        modalities: what it is given; without thermal it is the baseline of the camera alone, of the same size.
     """
 
     mean: Tensor
@@ -141,9 +145,10 @@ class FusionSam(nn.Module):
         neck: SamNeck,
         prompts: SamPrompts,
         decoder: ClassTokenDecoder,
+        modalities: Sequence[str] = MODALITIES,
     ) -> None:
         super().__init__()
-        self.modalities = MODALITIES
+        self.modalities = tuple(modalities)
         self.tokens, self.fusion, self.fusion_mask, self.coarse = tokens, fusion, fusion_mask, coarse
         self.image_encoder, self.neck = image_encoder, neck
         self.prompts, self.decoder = prompts, decoder
@@ -200,7 +205,7 @@ class FusionSam(nn.Module):
         )
 
     def tokenise(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> TokenOutputs:
-        """Run LSTG alone, on inputs padded to multiples of 32: the first of two training stages.
+        """Run LSTG alone, on inputs padded to multiples of 32.
 
         ``network.tokens.reconstruct`` makes the reconstructions of what it returns.
         """
@@ -262,14 +267,14 @@ def build(preset: Preset, modalities: Sequence[str], classes: int, options: Mapp
 
     Args:
         preset: the size.
-        modalities: rgb and thermal.
+        modalities: rgb and thermal, or rgb alone.
         classes: number of classes K.
         options: a value for each of `OPTIONS`.
 
     Raises:
         SamsegError: other modalities, or continuous latents where there is no codebook.
     """
-    if tuple(modalities) != MODALITIES:
+    if tuple(modalities) not in (MODALITIES, MODALITIES[:1]):
         raise SamsegError(f"fusionsam: expected modalities {list(MODALITIES)}, got {list(modalities)}")
     encoder = SamEncoder(
         preset.vit_dim, preset.vit_depth, preset.vit_heads, preset.global_blocks, preset.window, preset.table
@@ -281,13 +286,16 @@ def build(preset: Preset, modalities: Sequence[str], classes: int, options: Mapp
     latent, fused, dim = preset.tokens.latent, preset.fusion_dim, preset.dim
     return FusionSam(
         tokens=LatentTokens(_tokens(preset, options), _tokens(preset, options), latent),
-        fusion=FusionPrompts(latent, fused) if options["fmp"] == "attention" else ConcatFusion(latent, fused),
+        fusion=FusionPrompts(latent, fused, preset.full_tokens)
+        if options["fmp"] == "attention"
+        else ConcatFusion(latent, fused),
         fusion_mask=FusionMask(fused),
         coarse=CoarseHead(fused, classes),
         image_encoder=encoder,
         neck=neck,
         prompts=SamPrompts(dim),
         decoder=ClassTokenDecoder(classes, dim, preset.decoder_depth, preset.decoder_heads, preset.decoder_mlp),
+        modalities=modalities,
     )
 
 

@@ -87,7 +87,7 @@ def complete_spec(source: Source, given: Mapping[str, Any]) -> ModelSpec:
     """
     beside = source.path.parent / SPEC_FILE
     own = source.kind == "own" and beside.is_file()
-    known = _absolute_labels(read_spec(beside), beside).model_dump(exclude={"sha256", "weights"}) if own else {}
+    known = absolute_labels(read_spec(beside), beside).model_dump(exclude={"sha256", "weights"}) if own else {}
     tree = {**(AUTHORS if source.kind == "authors" else {}), **known, **{k: v for k, v in given.items() if v}}
     if source.input_pixels:
         tree.setdefault("input_pixels", source.input_pixels)
@@ -198,7 +198,8 @@ def import_sam(source: Source, out: Path, precision: Precision = "fp16") -> Path
     return path
 
 
-def _absolute_labels(spec: ModelSpec, path: Path) -> ModelSpec:
+def absolute_labels(spec: ModelSpec, path: Path) -> ModelSpec:
+    """Return the spec at ``path`` with labels that are a CSV named by a path that holds from anywhere."""
     labels = str(path.parent / spec.labels) if spec.labels.endswith(".csv") else spec.labels
     return spec.model_copy(update={"labels": labels})
 

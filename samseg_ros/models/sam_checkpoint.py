@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from samseg_ros.errors import SamsegError
 from samseg_ros.models.checkpoints import misfits, shortened
+from samseg_ros.networks.class_token_decoder import ClassTokenDecoder
 from samseg_ros.networks.sam_encoder import SamEncoder
+from samseg_ros.networks.sam_prompts import SamPrompts
 
 ENCODER, NECK = "image_encoder.", "image_encoder.neck."
 
@@ -80,7 +82,8 @@ def build_encoder(size: str) -> SamEncoder:
 def load_sam_encoder(network: nn.Module, checkpoint: SamCheckpoint) -> None:
     """Put SAM's encoder into a network that holds one, every key strictly.
 
-    It is ``backbone.encoder`` (MM SAM-adapter), or ``image_encoder`` with its ``neck`` (AD-SAM, FusionSAM).
+    It is ``backbone.encoder`` (MM SAM-adapter), or ``image_encoder`` with its ``neck`` (AD-SAM, FusionSAM). FusionSAM
+    takes prompt encoder and mask decoder too (`load_sam_decoder`).
 
     Raises:
         SamsegError: the network has no such encoder, or one of another size.
@@ -96,6 +99,33 @@ def load_sam_encoder(network: nn.Module, checkpoint: SamCheckpoint) -> None:
     encoder.load_state_dict(checkpoint.encoder)
     if isinstance(neck := getattr(network, "neck", None), nn.Module):
         neck.load_state_dict(checkpoint.neck)
+    prompts, decoder = getattr(network, "prompts", None), getattr(network, "decoder", None)
+    if isinstance(prompts, SamPrompts) and isinstance(decoder, ClassTokenDecoder):
+        load_sam_decoder(prompts, decoder, checkpoint.rest)
+
+
+def load_sam_decoder(prompts: SamPrompts, decoder: ClassTokenDecoder, rest: Mapping[str, Tensor]) -> None:
+    """Put SAM's prompt encoder, two-way transformer and upscaling into FusionSAM's.
+
+    SAM's four mask tokens with their hypernetworks and the token of mask quality have no counterpart: a class has a
+    token of its own, which is learnt.
+
+    Args:
+        prompts, decoder: of SAM's own width, 256.
+        rest: ``prompt_encoder.*`` and ``mask_decoder.*`` of a SAM.
+
+    Raises:
+        SamsegError: the network's parts are of another size.
+    """
+    for part, prefix in (
+        (prompts.encoder, "prompt_encoder."),
+        (decoder.transformer, "mask_decoder.transformer."),
+        (decoder.output_upscaling, "mask_decoder.output_upscaling."),
+    ):
+        state = {name.removeprefix(prefix): value for name, value in rest.items() if name.startswith(prefix)}
+        if faults := misfits(state, {name: value.shape for name, value in part.state_dict().items()}):
+            raise SamsegError(f"SAM's {prefix.rstrip('.')} does not fit the network's: {faults}")
+        part.load_state_dict(state)
 
 
 def _size(state: Mapping[str, Tensor]) -> str:

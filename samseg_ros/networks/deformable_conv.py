@@ -36,6 +36,10 @@ class DeformableConv(nn.Module):
         """Convolve."""
         return modulated_deform_conv2d(x, *self._movement(x), self.conv.weight, self.conv.bias)
 
+    def forward_by_operator(self, x: Tensor) -> Tensor:
+        """Convolve with torchvision's operator, wherever the weights are: what `samseg benchmark` compares with."""
+        return modulated_deform_conv2d(x, *self._movement(x), self.conv.weight, self.conv.bias, portable=False)
+
     def _movement(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the offsets (B, 18, H, W) in pixels and the mask (B, 9, H, W) in 0..1, from one pass over x."""
         both = (self.offset_conv, self.mask_conv)

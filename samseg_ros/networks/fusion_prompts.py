@@ -46,15 +46,16 @@ def _cut(x: Tensor, rows: int, columns: int) -> Tensor:
 class CrossBranch(nn.Module):
     """What one modality takes from the other: z' = LN(FFN(softmax(Q K_other^T / sqrt(d)) V_other)) + Q (eq. 11)."""
 
-    def __init__(self, channels: int, dim: int) -> None:
+    def __init__(self, channels: int, dim: int, full_tokens: int) -> None:
         super().__init__()
+        self._full_tokens = full_tokens
         self.qkv = nn.Linear(channels, 3 * dim)  # W_Q, W_K, W_V of eq. 10
         self.feed_forward = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Map the own query, the other's key and value (B, h, w, d) to (B, h, w, d)."""
-        out: Tensor = self.norm(self.feed_forward(attend(q, k, v))) + q
+        out: Tensor = self.norm(self.feed_forward(attend(q, k, v, self._full_tokens))) + q
         return out
 
 
@@ -64,12 +65,13 @@ class CrossFusion(nn.Module):
     Args:
         channels: of a token.
         dim: of the fused map.
+        full_tokens: as `attend`.
     """
 
-    def __init__(self, channels: int, dim: int) -> None:
+    def __init__(self, channels: int, dim: int, full_tokens: int) -> None:
         super().__init__()
-        self.first = CrossBranch(channels, dim)
-        self.second = CrossBranch(channels, dim)
+        self.first = CrossBranch(channels, dim, full_tokens)
+        self.second = CrossBranch(channels, dim, full_tokens)
         self.merge = nn.Conv2d(2 * dim, dim, 3, padding=1)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
@@ -82,12 +84,20 @@ class CrossFusion(nn.Module):
 
 
 class FusionPrompts(nn.Module):
-    """Cross-domain fusion z_c, complementary fusion z_0, and z_f = LN(softmax(Q_f K_0^T / sqrt(d)) V_0) + z_c."""
+    """Cross-domain fusion z_c, complementary fusion z_0, and z_f = LN(softmax(Q_f K_0^T / sqrt(d)) V_0) + z_c.
 
-    def __init__(self, channels: int, dim: int) -> None:
+    Args:
+        channels: of a token.
+        dim: of z_f.
+        full_tokens: as `attend`. A net that is trained on crops smaller and used on images larger than that would be
+            asked for another attention than it learnt.
+    """
+
+    def __init__(self, channels: int, dim: int, full_tokens: int = FULL_TOKENS) -> None:
         super().__init__()
-        self.cross_domain = CrossFusion(channels, dim)
-        self.complementary = CrossFusion(channels, dim)
+        self._full_tokens = full_tokens
+        self.cross_domain = CrossFusion(channels, dim, full_tokens)
+        self.complementary = CrossFusion(channels, dim, full_tokens)
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
         self.norm = nn.LayerNorm(dim)
@@ -97,7 +107,8 @@ class FusionPrompts(nn.Module):
         first, second = first.permute(0, 2, 3, 1), second.permute(0, 2, 3, 1)
         z_c = self.cross_domain(first, second)
         z_0 = self.complementary(first, second)
-        z_f = self.norm(attend(self.query(z_c), *self.key_value(z_0).chunk(2, -1))) + z_c
+        q, (k, v) = self.query(z_c), self.key_value(z_0).chunk(2, -1)
+        z_f = self.norm(attend(q, k, v, self._full_tokens)) + z_c
         out: Tensor = z_f.permute(0, 3, 1, 2)
         return out
 
@@ -116,16 +127,21 @@ class ConcatFusion(nn.Module):
 
 
 class FusionMask(nn.Module):
-    """The fused picture I_f of z_f: convolution, upsampling by four, sigmoid.
+    """The fused picture I_f of z_f: convolutions, upsampling by four, sigmoid.
 
-    The upsampling is a pixel shuffle: each place holds its 4 x 4 pixels, so that the picture can be as sharp as the
-    inputs; an interpolated one could not.
+    The upsampling is a pixel shuffle of two by two, twice: each place holds its 4 x 4 pixels, so that the picture can
+    be as sharp as the inputs; an interpolated one could not. Between the two, neighbouring places see each other: one
+    convolution alone left false colours and the grid of the places in the picture.
     """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(dim, 3 * 4 * 4, 3, padding=1)
+        self.widen = nn.Conv2d(dim, 2 * dim, 3, padding=1)
+        self.smooth = nn.Conv2d(dim // 2, dim // 2, 3, padding=1)
+        self.paint = nn.Conv2d(dim // 2, 3 * 2 * 2, 3, padding=1)
 
     def forward(self, z_f: Tensor) -> Tensor:
-        """Map (B, dim, h, w) to a picture (B, 3, 4h, 4w) in 0..1."""
-        return F.pixel_shuffle(self.conv(z_f), 4).sigmoid()
+        """Map (B, dim, h, w), dim even, to a picture (B, 3, 4h, 4w) in 0..1."""
+        x = F.gelu(F.pixel_shuffle(self.widen(z_f), 2))
+        x = x + F.gelu(self.smooth(x))
+        return F.pixel_shuffle(self.paint(x), 2).sigmoid()

@@ -66,7 +66,7 @@ def test_the_shipped_weights_have_the_parameters_that_their_card_names() -> None
     folder = models_dir() / "mm_sam_adapter"
     facts = file_facts(folder / read_spec(folder / "model.yaml").weights)
     assert (
-        f"({facts.parameters / 1e6:.1f}M parameters; fp16 safetensors, {facts.megabytes:.1f} MB"
+        f"(fp16 safetensors: {facts.parameters / 1e6:.1f}M parameters, {facts.megabytes:.1f} MB"
         in (folder / "card.md").read_text()
     )
 
@@ -88,7 +88,7 @@ def test_a_run_tells_how_it_went(run: Path) -> None:
     (run / "source.json").write_text('{"version": "1.2.3", "revision": "abcdef"}')
     text = make_card(run)
     assert "- 60 steps; loss 2.500 → 1.250\n" in text
-    assert "- validation mIoU 4.0 % at step 0, best 31.3 % at step 40, last 30.0 %\n" in text
+    assert "- validation mIoU %: 4.0 at step 0, best 31.3 at step 40, last 30.0\n" in text
     assert "- 3 minutes\n- version 1.2.3, revision abcdef\n" in text
     assert "## Recipe\n```yaml\nmodel: mm_sam_adapter\nseed: 7\n```" in text
     assert make_card(run / "model") == text
@@ -110,6 +110,31 @@ def test_measured_numbers_become_tables_and_lines(run: Path) -> None:
         "| iou | road | sky |\n|---|---|---|\n|  | 95.5 | 97.0 |\n\n## Use it"
     ) in text
     assert "samples" not in text
+
+
+def test_what_an_evaluation_measured_is_shown_in_per_cent(run: Path) -> None:
+    numbers = {
+        "frames": 7,
+        "miou": 0.505,
+        "miou_absent_zero": 0.46,
+        "accuracy": 0.873,
+        "boundary_f": None,
+        "ece": 0.042,
+    }
+    measured = {
+        "model": "mine",
+        "dataset": "camvid",
+        **numbers,
+        "miou_interval": [0.49, 0.52],
+        "iou": {"road": 0.909, "sky": None},
+        "conditions": {"dusk": {**numbers, "frames": 3, "miou": 0.493, "iou": {"road": 0.9}}},
+    }
+    (run / "metrics.json").write_text(json.dumps(measured))
+    text = make_card(run)
+    assert "dataset: camvid\n\nframes: 7\n\nmiou %: 50.5\n\n" in text
+    assert "| IoU % | road | sky |\n|---|---|---|\n|  | 90.9 | – |" in text
+    assert "| condition | frames | miou % | miou_absent_zero % | accuracy % | boundary_f % | ece % |" in text
+    assert "| dusk | 3 | 49.3 | 46.0 | 87.3 | – | 4.2 |" in text
 
 
 def test_imported_weights_say_from_which_file(run: Path) -> None:

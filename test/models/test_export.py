@@ -293,7 +293,7 @@ def test_a_library_that_is_not_installed_is_named_with_its_extra(
     mean: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)  # importing it fails
-    with pytest.raises(SamsegError, match=rf"{library}.*pip install 'samseg_ros\[export\]'"):
+    with pytest.raises(SamsegError, match=rf"{library}.*pip install '\.\[export\]'"):
         export_model(mean, tmp_path / "out", plan("onnx"))
 
 

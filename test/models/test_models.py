@@ -15,7 +15,7 @@ from samseg_ros.errors import SamsegError
 from samseg_ros.labels import load_labels
 from samseg_ros.models import MODELS, ModelSpec, build_network, load_model, read_spec, save_model
 from samseg_ros.models.weights import load_weights
-from samseg_ros.resources import models_dir
+from samseg_ros.resources import config_dir, models_dir
 
 SPEC = ModelSpec(
     name="mm_sam_adapter",
@@ -95,7 +95,8 @@ def test_the_spec_on_disk_holds_the_digest_of_the_weights(folder: Path) -> None:
 def test_a_weights_file_is_read_with_the_model_yaml_beside_it_or_else_with_the_shipped_one(folder: Path) -> None:
     assert load_model(_config(folder / "own.safetensors")).spec.weights == "own.safetensors"
     elsewhere = (folder / "own.safetensors").rename(folder / "other.safetensors")
-    assert load_model(_config(elsewhere)).spec == read_spec(models_dir() / "mm_sam_adapter" / "model.yaml")
+    shipped = read_spec(models_dir() / "mm_sam_adapter" / "model.yaml")
+    assert load_model(_config(elsewhere)).spec == shipped.model_copy(update={"temperature": 1.0})
 
 
 def test_the_shipped_model_yaml_is_valid_and_names_a_shipped_label_set() -> None:
@@ -109,7 +110,9 @@ def test_the_shipped_model_yaml_is_valid_and_names_a_shipped_label_set() -> None
 
 def test_a_model_without_shipped_weights_says_how_to_get_some() -> None:
     for name in set(MODELS) - {path.parent.name for path in models_dir().glob("*/model.yaml")}:
-        with pytest.raises(SamsegError, match=rf"no weights of {name} are shipped; .*samseg train"):
+        with pytest.raises(
+            SamsegError, match=rf"no weights of {name} \(compact\) are shipped, or installed in .*; .*samseg train"
+        ):
             load_model(ModelConfig(name=name))
 
 
@@ -159,6 +162,7 @@ def test_a_diverged_network_is_not_saved(tmp_path: Path, network: torch.nn.Modul
     ("change", "told"),
     [
         ({"presett": "compact"}, "presett: Extra inputs are not permitted"),
+        ({"temperature": 0.0}, "temperature: Input should be greater than 0, got 0.0"),
         ({"input_pixels": 10}, "input_pixels: Input should be greater than or equal to 4096, got 10"),
         ({"name": "ad_sam"}, "expected weights of mm_sam_adapter (compact), got ad_sam (compact)"),
         ({"modalities": ["thermal", "rgb"]}, "expected modalities that start with rgb, each once"),
@@ -187,3 +191,7 @@ def test_unknown_models_and_presets_are_answered_with_the_nearest_name() -> None
         build_network("mm_sam_adapter", "kompact", ("rgb",), 12)
     with pytest.raises(SamsegError, match=r"cannot take 'thermel' beside rgb; did you mean 'thermal'\?"):
         build_network("mm_sam_adapter", "compact", ("rgb", "thermel"), 12)
+
+
+def test_every_model_has_a_parameter_file() -> None:
+    assert {f.name.removesuffix(".param.yaml") for f in config_dir().glob("*.param.yaml")} == set(MODELS)

@@ -13,8 +13,10 @@ from samseg_ros.errors import SamsegError
 from samseg_ros.models import build_network
 from samseg_ros.models.checkpoints import read_state
 from samseg_ros.models.mm_sam_adapter import PRESETS
-from samseg_ros.models.sam_checkpoint import SIZES, build_encoder, load_sam_encoder, sam_encoder_state
+from samseg_ros.models.sam_checkpoint import SIZES, build_encoder, load_sam_decoder, load_sam_encoder, sam_encoder_state
+from samseg_ros.networks.class_token_decoder import ClassTokenDecoder
 from samseg_ros.networks.sam_neck import SamNeck
+from samseg_ros.networks.sam_prompts import Prompts, SamPrompts
 
 segment_anything = pytest.importorskip("segment_anything", reason="segment-anything is not installed")
 
@@ -136,12 +138,39 @@ def test_encoder_and_neck_of_the_other_models_are_filled(
 ) -> None:
     with torch.device("meta"):
         network = build_network(name, "vit_b", sensors, 3)
-    network.image_encoder, network.neck = build_encoder("vit_b"), SamNeck(768)  # the only parts with memory
+    network.image_encoder, network.neck = build_encoder("vit_b"), SamNeck(768)  # only what is filled has memory
+    if name == "fusionsam":
+        network.prompts, network.decoder = SamPrompts(256), ClassTokenDecoder(3)
     load_sam_encoder(network, sam_encoder_state(state))
     for part in ("image_encoder", "neck"):
         for key, value in getattr(network, part).state_dict().items():
             theirs = f"image_encoder.{'neck.' if part == 'neck' else ''}{key}"
             assert torch.equal(value, state[theirs]), theirs
+
+
+def test_prompt_encoder_and_decoder_compute_what_segment_anythings_do(sam: nn.Module, state: dict[str, Tensor]) -> None:
+    prompts, decoder = SamPrompts(256).eval(), ClassTokenDecoder(3)
+    load_sam_decoder(prompts, decoder, {k: v for k, v in state.items() if not k.startswith("image_encoder.")})
+    generator = torch.Generator().manual_seed(0)
+    points = torch.tensor([[[8.0, 20.0], [40.0, 12.0]]])
+    box, mask = torch.tensor([[4.0, 4.0, 50.0, 60.0]]), torch.randn(1, 1, 256, 256, generator=generator)
+    with torch.no_grad():
+        sparse, dense = prompts(Prompts(points, box, mask))
+        wanted = sam.prompt_encoder((points, torch.ones(1, 2)), box, mask)  # it adds no padding point beside a box
+        torch.testing.assert_close((sparse, dense), wanted, rtol=0, atol=1e-6)
+        image = torch.randn(1, 256, 64, 64, generator=generator)
+        positions = prompts.dense_positions(64, 64)
+        torch.testing.assert_close(positions, sam.prompt_encoder.get_dense_pe(), rtol=0, atol=1e-6)
+        ours = decoder.transformer(image + dense, positions, sparse)
+        theirs = sam.mask_decoder.transformer(image + dense, positions, sparse)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+        small = torch.randn(1, 256, 4, 4, generator=generator)
+        torch.testing.assert_close(decoder.output_upscaling(small), sam.mask_decoder.output_upscaling(small))
+
+
+def test_a_decoder_of_another_width_is_refused(state: dict[str, Tensor]) -> None:
+    with pytest.raises(SamsegError, match="SAM's prompt_encoder does not fit the network's"):
+        load_sam_decoder(SamPrompts(128), ClassTokenDecoder(3, 128), state)
 
 
 def test_a_network_of_another_size_is_told_both() -> None:

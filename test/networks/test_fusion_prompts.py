@@ -10,6 +10,7 @@ from torch import Tensor
 
 from samseg_ros.errors import SamsegError
 from samseg_ros.networks.fusion_prompts import (
+    FULL_TOKENS,
     ConcatFusion,
     CrossBranch,
     CrossFusion,
@@ -58,7 +59,7 @@ def test_a_map_that_windows_do_not_fill_is_refused() -> None:
 
 def test_a_branch_normalises_the_fed_forward_attention_and_adds_its_query() -> None:
     q, k, v = _maps(3, 4)
-    branch = CrossBranch(6, 6)
+    branch = CrossBranch(6, 6, FULL_TOKENS)
     fed = branch.feed_forward(_slow(q, k, v, window=4))
     normed = (fed - fed.mean(-1, keepdim=True)) / (fed.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
     torch.testing.assert_close(branch(q, k, v), normed + q, atol=1e-4, rtol=1e-4)
@@ -66,7 +67,7 @@ def test_a_branch_normalises_the_fed_forward_attention_and_adds_its_query() -> N
 
 def test_each_modality_asks_the_other() -> None:
     torch.manual_seed(0)
-    fusion = CrossFusion(4, 6)
+    fusion = CrossFusion(4, 6, FULL_TOKENS)
     first, second = torch.randn(1, 3, 4, 4), torch.randn(1, 3, 4, 4)
     q1, k1, v1 = fusion.first.qkv(first).split(6, -1)
     q2, k2, v2 = fusion.second.qkv(second).split(6, -1)
@@ -87,6 +88,17 @@ def test_the_final_features_are_the_cross_domain_ones_asking_the_complementary_o
     assert not torch.allclose(z_c, z_0)  # weights of its own
 
 
+@pytest.mark.parametrize(("full_tokens", "sees_far"), [(192, True), (0, False)])
+def test_within_windows_a_place_sees_its_window_and_those_that_touch_it(full_tokens: int, sees_far: bool) -> None:
+    torch.manual_seed(0)
+    fusion = FusionPrompts(4, 6, full_tokens)
+    first, second = torch.randn(1, 4, 24, 8, requires_grad=True), torch.randn(1, 4, 24, 8)
+    fusion(first, second)[0, :, 0, 0].sum().backward()
+    seen = first.grad[0].abs().sum((0, 2)) > 0
+    assert seen[:16].all()  # rows of its window, and of the next one by the convolution at the seam
+    assert bool(seen[16:].any()) is sees_far
+
+
 def test_fusion_without_attention_sees_both_modalities_but_nothing_further_than_a_cell() -> None:
     torch.manual_seed(0)
     fusion = ConcatFusion(4, 6)
@@ -100,14 +112,25 @@ def test_fusion_without_attention_sees_both_modalities_but_nothing_further_than_
 def test_a_place_of_the_fusion_mask_holds_its_four_by_four_pixels() -> None:
     mask = FusionMask(2)
     with torch.no_grad():
-        mask.conv.weight.zero_()
-        mask.conv.weight[:, 0, 1, 1] = 1
-        mask.conv.bias.copy_(torch.linspace(-1, 1, 48))
+        for conv in (mask.widen, mask.smooth, mask.paint):
+            conv.weight.zero_()
+            conv.bias.zero_()
+        mask.widen.weight[:, 0, 1, 1] = torch.tensor([0.2, 0.4, 0.6, 0.8])
+        mask.paint.weight[:, 0, 1, 1] = 1
+        mask.paint.bias.copy_(torch.linspace(-1, 1, 12))
     z_f = torch.zeros(1, 2, 3, 3)
     z_f[0, 0, 1, 2] = 5
     picture = mask(z_f)
     assert picture.shape == (1, 3, 12, 12)
     raw = picture.logit()
-    # channel 1, pixel (3, 2) of the cell (1, 2): entry 16 + 3 * 4 + 2 of the convolution
-    assert raw[0, 1, 4 + 3, 8 + 2].item() == pytest.approx(5 - 1 + 2 * 30 / 47, abs=1e-4)
-    assert raw[0, 1, 3, 2].item() == pytest.approx(-1 + 2 * 30 / 47, abs=1e-4)
+    # channel 1, pixel (3, 2) of the cell (1, 2): entry 3 of the first shuffle, 4 + 2 of the second; gelu(4) is 3.99987
+    assert raw[0, 1, 4 + 3, 8 + 2].item() == pytest.approx(3.99987 - 1 + 2 * 6 / 11, abs=1e-4)
+    assert raw[0, 1, 3, 2].item() == pytest.approx(-1 + 2 * 6 / 11, abs=1e-4)
+
+
+def test_neighbouring_places_of_the_fusion_mask_see_each_other() -> None:
+    torch.manual_seed(0)
+    z_f = torch.randn(1, 4, 7, 7, requires_grad=True)
+    FusionMask(4)(z_f)[0, :, 15].sum().backward()  # bottom row of the places (3, ...)
+    seen = (z_f.grad[0].abs().sum(0) > 0).all(1)
+    assert seen.tolist() == [False, True, True, True, True, True, False]
