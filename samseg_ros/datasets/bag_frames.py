@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from samseg_ros.config import Config, SyncConfig
 from samseg_ros.datasets.bag import STAMP_END, Bag, Message
 from samseg_ros.datasets.bag_topics import BagTopics
@@ -19,7 +22,7 @@ from samseg_ros.sensing import convert
 from samseg_ros.sensing.calibration import Calibration
 from samseg_ros.sensing.camera import require_fit
 from samseg_ros.sensing.synchronize import Collector, MatchedSet
-from samseg_ros.types import Frame
+from samseg_ros.types import Camera, Frame
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +41,8 @@ class Step:
     """Messages of the other inputs and camera_info since the previous step, in recorded order."""
     camera_info: Message | None
     """The one that holds at this image; the first one of the recording holds from the start."""
+    thermal_info: Message | None = None
+    """The same of the thermal camera."""
 
 
 def _ignore(_: Message) -> None:
@@ -63,7 +68,7 @@ def steps(
     inputs = {name: topic for name in ("thermal", "lidar") if (topic := getattr(topics, name))}
     names = {topic: name for name, topic in inputs.items()}
     collector = Collector({name: getattr(sync, name) for name in inputs}, sync.time_jump_reset_s)
-    walk = _Walk(collector, _first(bag, topics.camera_info))
+    walk = _Walk(collector, bag, topics)
     for message in bag.messages(set(filter(None, topics.used())) - {topics.tf_static}):
         now_s = message.log_ns * 1e-9
         if message.topic in (topics.labels, topics.condition):
@@ -74,7 +79,7 @@ def steps(
             continue
         passing(message)
         yield from walk.hand_out(collector.ready(now_s))  # what had waited long enough before this came
-        walk.take(message, topics, names, now_s)
+        walk.take(message, names, now_s)
         yield from walk.hand_out(collector.ready(now_s))
     yield from walk.hand_out(collector.flush())
     yield from walk.left_out(None)
@@ -83,20 +88,22 @@ def steps(
 class _Walk:
     """What the walk has to remember between messages."""
 
-    def __init__(self, collector: Collector, camera_info: Message | None) -> None:
-        self._collector, self._camera_info = collector, camera_info
-        self._before: list[Message] = [] if camera_info is None else [camera_info]
+    def __init__(self, collector: Collector, bag: Bag, topics: BagTopics) -> None:
+        self._collector, self._topics = collector, topics
+        firsts = (_first(bag, topic) for topic in (topics.camera_info, topics.thermal_info))
+        self._infos = {first.topic: first for first in firsts if first is not None}
+        self._before = list(self._infos.values())
         self._images: list[Message] = []
         """Images without a step so far."""
 
-    def take(self, message: Message, topics: BagTopics, names: dict[str, str], now_s: float) -> None:
-        if message.topic == topics.image:
+    def take(self, message: Message, names: dict[str, str], now_s: float) -> None:
+        if message.topic == self._topics.image:
             self._images.append(message)
             self._collector.add_reference(message.stamp_ns, message, now_s)
             return
         self._before.append(message)
-        if message.topic == topics.camera_info:
-            self._camera_info = message
+        if message.topic in self._infos:
+            self._infos[message.topic] = message
         else:
             self._collector.add(names[message.topic], message.stamp_ns, message, now_s)
 
@@ -116,7 +123,8 @@ class _Walk:
 
     def _step(self, image: Message, matched: MatchedSet | None) -> Step:
         before, self._before = tuple(self._before), []
-        return Step(image, matched, before, self._camera_info)
+        infos = (self._infos.get(topic) for topic in (self._topics.camera_info, self._topics.thermal_info))
+        return Step(image, matched, before, *infos)
 
 
 def _first(bag: Bag, topic: str) -> Message | None:
@@ -129,7 +137,7 @@ def build_frame(bag: Bag, step: Step, calibration: Calibration | None, config: C
     Args:
         bag: the recording that the step is from.
         step: one with a set.
-        calibration: where the LiDAR stands; None: the LiDAR cannot be used.
+        calibration: where LiDAR and thermal camera stand; None: neither can be projected.
         config: the projection section is used.
         report: told what is wrong.
 
@@ -141,10 +149,8 @@ def build_frame(bag: Bag, step: Step, calibration: Calibration | None, config: C
     message = bag.decode(step.image)
     image = convert.color_image(message)
     parts: dict[str, Any] = {}
-    readers: dict[str, Callable[[Any], dict[str, Any]]] = {
-        "thermal": lambda thermal: {"thermal": convert.thermal_image(thermal)},
-        "lidar": lambda sweep: _lidar(bag, step, sweep, message.header.frame_id, image.shape[:2], calibration, config),
-    }
+    reading = _Reading(bag, step, message.header.frame_id, (image.shape[0], image.shape[1]), calibration, config)
+    readers: dict[str, Callable[[Any], dict[str, Any]]] = {"thermal": reading.thermal, "lidar": reading.lidar}
     for name, read in readers.items():
         if name in step.matched.others:
             try:
@@ -156,33 +162,66 @@ def build_frame(bag: Bag, step: Step, calibration: Calibration | None, config: C
     return Frame(image=image, stamp_ns=step.matched.stamp_ns, frame_id=message.header.frame_id, **parts)
 
 
-def _lidar(
-    bag: Bag,
-    step: Step,
-    sweep: Any,
-    camera_frame: str,
-    size: tuple[int, ...],
-    calibration: Calibration | None,
-    config: Config,
-) -> dict[str, Any]:
-    if step.camera_info is None:
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What it takes to turn a message of another sensor into parts of a Frame."""
+
+    bag: Bag
+    step: Step
+    camera_frame: str
+    size: tuple[int, int]
+    """Camera (H, W)."""
+    calibration: Calibration | None
+    config: Config
+
+    def thermal(self, message: Any) -> dict[str, Any]:
+        thermal = convert.thermal_image(message)
+        projection = self.config.projection
+        if projection.thermal == "aligned":
+            return {"thermal": thermal}
+        frame, size = message.header.frame_id, (thermal.shape[0], thermal.shape[1])
+        purpose = f"to register the thermal image (frame {frame!r}) to the camera's (frame {self.camera_frame!r})"
+        camera = self._camera(purpose)
+        info, rectified = self.step.thermal_info, projection.thermal_rectified
+        own = _camera(self.bag, info, size, rectified, "thermal camera_info", purpose)
+        pose = _pose(self.calibration, self.camera_frame, frame, "thermal camera")
+        return {"thermal": thermal, "camera": camera, "thermal_camera": own, "camera_from_thermal": pose}
+
+    def lidar(self, sweep: Any) -> dict[str, Any]:
+        camera = self._camera("to project the LiDAR")
+        pose = _pose(self.calibration, self.camera_frame, sweep.header.frame_id, "LiDAR")
+        return {"points": convert.point_cloud(sweep), "camera": camera, "camera_from_lidar": pose}
+
+    def _camera(self, purpose: str) -> Camera:
+        rectified = self.config.projection.rectified
+        return _camera(self.bag, self.step.camera_info, self.size, rectified, "camera_info", purpose)
+
+
+def _camera(
+    bag: Bag, info: Message | None, size: tuple[int, int], rectified: convert.Rectified, name: str, purpose: str
+) -> Camera:
+    if info is None:
         raise InputError(
-            "camera_info",
-            expected="the camera's intrinsics, to project the LiDAR",
+            name,
+            expected=f"the camera's intrinsics, {purpose}",
             got="none in the recording",
-            remedy="record it, or switch the LiDAR off with --lidar-topic ''",
+            remedy="record it, or switch the sensor off (--lidar-topic '', --thermal-topic '')",
         )
+    camera = convert.camera(bag.decode(info), rectified)
+    require_fit(camera, size, name)
+    return camera
+
+
+def _pose(calibration: Calibration | None, camera_frame: str, frame: str, sensor: str) -> NDArray[np.float64]:
+    """Return camera_from_sensor."""
     if calibration is None:
         raise InputError(
             "extrinsics",
-            expected=f"a transform between the frames {camera_frame!r} (camera) and {sweep.header.frame_id!r} (LiDAR)",
+            expected=f"a transform between the frames {camera_frame!r} (camera) and {frame!r} ({sensor})",
             got="no /tf_static in the recording",
             remedy="give a file with --calibration",
         )
-    camera = convert.camera(bag.decode(step.camera_info), config.projection.rectified)
-    require_fit(camera, (size[0], size[1]))
-    pose = calibration.lookup(camera_frame, sweep.header.frame_id)
-    return {"points": convert.point_cloud(sweep), "camera": camera, "camera_from_lidar": pose}
+    return calibration.lookup(camera_frame, frame)
 
 
 def bag_calibration(bag: Bag, topics: BagTopics) -> Calibration | None:

@@ -9,9 +9,12 @@ from typing import Any
 
 from samseg_ros.datasets.bag import Bag
 from samseg_ros.errors import InputError, SamsegError, nearest
+from samseg_ros.labels import LabelSet, parse_label_info
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO, CLOUD = "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/PointCloud2"
+LABEL_INFO = "label_info"
+"""Topic beside the labels that says what they mean, as the node publishes it."""
 STRING, TF = "std_msgs/msg/String", "tf2_msgs/msg/TFMessage"
 
 THERMAL_WORDS = {"thermal", "ir", "infra", "infrared", "infra1", "infra2", "lwir", "flir", "boson", "lepton"}
@@ -30,6 +33,8 @@ class BagTopics:
     thermal: str = ""
     lidar: str = ""
     camera_info: str = ""
+    thermal_info: str = ""
+    """camera_info of the thermal camera; only for one that has to be registered."""
     labels: str = ""
     """Class ids per pixel, with the stamps of the camera images."""
     condition: str = ""
@@ -80,10 +85,15 @@ def guess_topics(bag: Bag, chosen: Mapping[str, str | None] | None = None) -> Ba
             got=f"topics of type {', '.join(kinds)}" if kinds else "no topics",
             remedy="name it with --image-topic",
         )
+    thermal, camera_info = (
+        told.get("thermal", _thermal(images, image)),
+        told.get("camera_info", _camera_info(bag, image)),
+    )
     guess = {
-        "thermal": _thermal(images, image),
+        "thermal": thermal,
         "lidar": _most(bag, CLOUD),
-        "camera_info": _camera_info(bag, image),
+        "camera_info": camera_info,
+        "thermal_info": _thermal_info(bag, thermal, camera_info),
         "labels": _labels(images),
         "condition": next((n for n in sorted(bag.topics) if _is(bag, n, STRING) and n.endswith("condition")), ""),
         "tf_static": "/tf_static" if _is(bag, "/tf_static", TF) else "",
@@ -96,6 +106,7 @@ TYPES: Mapping[str, tuple[str, ...]] = {
     "thermal": (IMAGE, COMPRESSED),
     "lidar": (CLOUD,),
     "camera_info": (CAMERA_INFO,),
+    "thermal_info": (CAMERA_INFO,),
     "labels": (IMAGE, COMPRESSED),
     "condition": (STRING,),
     "tf_static": (TF,),
@@ -117,6 +128,17 @@ def _check(bag: Bag, field: str, name: str) -> None:
             got=f"{topic.count} of {topic.type}",
             remedy="name another topic",
         )
+
+
+def recorded_labels(bag: Bag, topics: BagTopics) -> LabelSet | None:
+    """Return what the ids of the labels topic mean, where the recording says so: ``label_info`` beside that topic.
+
+    Raises:
+        SamsegError: it says something else.
+    """
+    name = f"{_base(topics.labels).rpartition('/')[0]}/{LABEL_INFO}"
+    first = bag.first(name) if topics.labels and _is(bag, name, STRING) else None
+    return parse_label_info(str(first.data)) if first is not None else None
 
 
 def other_cameras(bag: Bag, topics: BagTopics) -> tuple[str, ...]:
@@ -188,11 +210,27 @@ def _base(topic: str) -> str:
 
 def _camera_info(bag: Bag, image: str) -> str:
     """Return the camera_info beside the image, else above it, else the only one there is."""
-    infos = [t.name for t in bag.topics.values() if t.type == CAMERA_INFO and t.count]
+    infos = _infos(bag)
+    rest = [name for name in infos if not _words(name) & (THERMAL_WORDS | DERIVED_WORDS)]
+    return _nearest_info(infos, image) or (rest[0] if len(rest) == 1 else "")
+
+
+def _thermal_info(bag: Bag, thermal: str, camera_info: str) -> str:
+    """Return the camera_info beside the thermal image, else above it, else the only thermal one; never the camera's."""
+    infos = [name for name in _infos(bag) if thermal and name != camera_info]
+    rest = [name for name in infos if _words(name) & THERMAL_WORDS]
+    return _nearest_info(infos, thermal) or (rest[0] if len(rest) == 1 else "")
+
+
+def _infos(bag: Bag) -> list[str]:
+    return [t.name for t in bag.topics.values() if t.type == CAMERA_INFO and t.count]
+
+
+def _nearest_info(infos: list[str], image: str) -> str:
+    """Return the camera_info beside the image, else above it, else nothing."""
     parent = _base(image)
     while parent:
         parent = parent.rpartition("/")[0]
         if f"{parent}/camera_info" in infos:
             return f"{parent}/camera_info"
-    rest = [name for name in infos if not _words(name) & (THERMAL_WORDS | DERIVED_WORDS)]
-    return rest[0] if len(rest) == 1 else ""
+    return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from samseg_ros.datasets import (
     bdd100k,
@@ -17,8 +18,10 @@ from samseg_ros.datasets import (
     msrs,
     muses,
     pst900,
+    rgbt_pairs,
 )
 from samseg_ros.datasets.labelled import Labelled, LabelledDataset, Sample
+from samseg_ros.datasets.thermal_view import ThermalView
 from samseg_ros.datasets.world.labelled import SCENES, open_world
 from samseg_ros.errors import SamsegError, nearest
 
@@ -46,36 +49,30 @@ class DatasetEntry:
     """Opened where asked for by name alone: they need lists that the download may lack, or their labels are secret."""
 
 
-@dataclass(frozen=True)
-class First:
-    """The first samples of a dataset: fulfils `samseg_ros.datasets.labelled.LabelledDataset`."""
+class Spread:
+    """Samples spread evenly over a dataset: fulfils `samseg_ros.datasets.labelled.LabelledDataset`.
 
-    whole: LabelledDataset
-    count: int
+    Datasets are filmed one drive after the other: the first samples would be one street.
+    """
 
-    @property
-    def labels(self) -> str:
-        """The dataset's own."""
-        return self.whole.labels
+    def __init__(self, whole: LabelledDataset, count: int) -> None:
+        self._whole = whole
+        self._indices = [i * len(whole) // count for i in range(count)] if count < len(whole) else range(len(whole))
+        self.labels, self.modalities = whole.labels, whole.modalities
+        self.samples: Sequence[Sample] = [whole.samples[i] for i in self._indices]
 
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The dataset's own."""
-        return self.whole.modalities
-
-    @property
-    def samples(self) -> Sequence[Sample]:
-        """The first of the dataset's."""
-        return self.whole.samples[: self.count]
+    def behind(self, index: int) -> tuple[LabelledDataset, int]:
+        """Return the whole dataset, and where a sample is in it."""
+        return self._whole, self._indices[index]
 
     def __len__(self) -> int:
-        return min(self.count, len(self.whole))
+        return len(self._indices)
 
     def __getitem__(self, index: int) -> Labelled:
         """Read one sample."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return self.whole[index]
+        return self._whole[self._indices[index]]
 
 
 DATASETS: dict[str, DatasetEntry] = {
@@ -123,6 +120,16 @@ DATASETS: dict[str, DatasetEntry] = {
         licence="none stated; research",
         open=msrs.open_msrs,
         sizes={"train": 1083, "test": 361},
+    ),
+    "rgbt_pairs": DatasetEntry(
+        about="camera and thermal pictures in two folders, such as RoadScene's: for fusionsam's first stage",
+        labels="mfnet",
+        modalities=("rgb", "thermal"),
+        splits=rgbt_pairs.SPLITS,
+        expects=rgbt_pairs.EXPECTS,
+        source="https://github.com/hanna-xu/RoadScene, or pairs of your own",
+        licence="the pictures' own",
+        open=rgbt_pairs.open_rgbt_pairs,
     ),
     "pst900": DatasetEntry(
         about="tunnels and caves searched by robots, 1280x720",
@@ -217,14 +224,20 @@ def dataset_entry(name: str) -> DatasetEntry:
     return DATASETS[name]
 
 
-def open_dataset(name: str, folder: Path | None, split: str, limit: int | None = None) -> LabelledDataset:
+View = Literal["all", "thermal"]
+
+
+def open_dataset(
+    name: str, folder: Path | None, split: str, limit: int | None = None, view: View = "all"
+) -> LabelledDataset:
     """Open a split of a dataset.
 
     Args:
         name: one of `DATASETS`.
         folder: of the download; the generated ones need none.
         split: one of the dataset's.
-        limit: only the first n samples; how many scenes of the world.
+        view: thermal: the thermal image in the camera's place, and nothing else.
+        limit: only so many samples, spread evenly over the split; how many scenes of the world.
 
     Raises:
         SamsegError: no such dataset or split, no folder given, a limit below 1, or something of the split is missing.
@@ -234,9 +247,14 @@ def open_dataset(name: str, folder: Path | None, split: str, limit: int | None =
         raise SamsegError(f"{name} has no split {split!r}; {nearest(split, (*entry.splits, *entry.other_splits))}")
     if limit is not None and limit < 1:
         raise SamsegError(f"limit: expected at least 1 sample, got {limit}")
+    whole = _whole(name, entry, folder, split, limit)
+    return ThermalView(whole) if view == "thermal" else whole
+
+
+def _whole(name: str, entry: DatasetEntry, folder: Path | None, split: str, limit: int | None) -> LabelledDataset:
     if entry.open is None:
         return open_world(split, limit)
     if folder is None:
         raise SamsegError(f"{name}: no folder given; get it from {entry.source} and say where it is\n{entry.expects}")
     whole = entry.open(folder, split)
-    return whole if limit is None else First(whole, limit)
+    return whole if limit is None else Spread(whole, limit)

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import weakref
 from bisect import bisect_right
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import yaml
@@ -27,13 +26,14 @@ from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from samseg_ros.config import Config, from_flat
-from samseg_ros.datasets.bag import STORAGE, Bag, Message, open_bag
+from samseg_ros.datasets.bag import STORAGE, Bag, open_bag
 from samseg_ros.datasets.bag_frames import Step, bag_calibration, build_frame, steps
-from samseg_ros.datasets.bag_topics import BagTopics, guess_topics
+from samseg_ros.datasets.bag_topics import BagTopics, guess_topics, recorded_labels
 from samseg_ros.datasets.folders import SHOWN, id_table, read_ids, remap, require
 from samseg_ros.datasets.labelled import Labelled, Sample
+from samseg_ros.datasets.message_store import MessageWriter, Slot, message_file, read_message
 from samseg_ros.errors import InputError, SamsegError, nearest
-from samseg_ros.labels import load_labels
+from samseg_ros.labels import LabelSet, load_labels, shipped
 from samseg_ros.sensing import convert
 from samseg_ros.sensing.calibration import Calibration, load_calibration
 from samseg_ros.sensing.synchronize import MatchedSet
@@ -50,7 +50,7 @@ labelled_bag expects a folder with recordings of your own:
                                                  its suffix)
 dataset.yaml may also hold
   topics: {image: /front/image_raw, lidar: ""}   where the guess is wrong; an empty one is switched off; of image,
-                                                 thermal, lidar, camera_info, labels, condition, tf_static
+                                                 thermal, lidar, camera_info, thermal_info, labels, condition, tf_static
   calibration: FILE                              extrinsics; else /tf_static of the recording
   settings: {sync.lidar.noise_window_s: 0.1}     as in a parameter file; sync.* and projection.* are used
 Ids are those of the label set, 255 = ignored."""
@@ -58,7 +58,8 @@ Ids are those of the label set, 255 = ignored."""
 _log = logging.getLogger(__name__)
 
 
-Input: TypeAlias = Literal["image", "thermal", "lidar", "camera_info", "labels", "condition", "tf_static"]
+Info: TypeAlias = Literal["camera_info", "thermal_info"]
+Input: TypeAlias = Literal["image", "thermal", "lidar", Info, "labels", "condition", "tf_static"]
 
 
 class BagSettings(BaseModel):
@@ -70,17 +71,6 @@ class BagSettings(BaseModel):
     topics: dict[Input, str] = {}
     calibration: str = ""
     settings: dict[str, Any] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """Where a message lies in the temporary file."""
-
-    topic: str
-    type: str
-    log_ns: int
-    offset: int
-    size: int
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -100,8 +90,7 @@ class Record:
     stamp_ns: int
     image: Slot
     others: Mapping[str, Slot]
-    """By input: thermal, lidar."""
-    camera_info: Slot | None
+    """By input: thermal, lidar, camera_info, thermal_info."""
     labels: Slot | Path
 
 
@@ -118,6 +107,8 @@ class LabelledBag:
     records: tuple[Record, ...]
     store: Path
     """The temporary file; removed with the object that `open_labelled_bag` returned."""
+    damage: str = ""
+    """Which recordings are damaged or cut off, and what was read of them; empty: none."""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -143,22 +134,51 @@ def open_labelled_bag(folder: Path, split: str) -> LabelledBag:
     """
     require("labelled_bag", folder, (SETTINGS, split), EXPECTS)
     settings = _load(folder / SETTINGS)
-    labels = str(folder / settings.labels) if settings.labels.endswith(".csv") else settings.labels
-    load_labels(labels)  # a wrong name is told before the long walk
-    descriptor, name = tempfile.mkstemp(prefix="samseg-bag-")
-    store = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            writer = _Writer(file)
-            found = [_index(path, folder, settings, writer) for path in _recordings(folder / split)]
-    except BaseException as error:
-        store.unlink()
-        if isinstance(error, OSError):
-            raise SamsegError(f"{store}: cannot be written ({error}); set TMPDIR to a larger disk") from None
-        raise
-    modalities = tuple(m for m in ("rgb", "thermal", "lidar") if any(m in has for has, _ in found))
-    samples, records = zip(*(pair for _, pairs in found for pair in pairs), strict=True)
-    dataset = LabelledBag(labels, modalities, samples, records, store)
+    if settings.labels.endswith(".csv"):
+        settings = settings.model_copy(update={"labels": str(folder / settings.labels)})
+    return _open(_recordings(folder / split), folder, settings)
+
+
+def open_recording(path: Path, labels: str) -> LabelledBag:
+    """Open one recording by itself: ids on a topic, or in PNGs beside it (`EXPECTS`); everything else is guessed.
+
+    Args:
+        path: rosbag2 folder, .mcap or .db3.
+        labels: label set (a shipped name or a CSV) of a recording that does not say what its ids mean.
+
+    Raises:
+        SamsegError: as `open_labelled_bag`; its ids are of a label set that is not known by name.
+    """
+    path = path.resolve()
+    if not _label_files(path):
+        with open_bag(path) as bag:
+            labels = _known(path, recorded_labels(bag, guess_topics(bag)), labels)
+    return _open([path], path.parent, BagSettings(labels=labels))
+
+
+def _known(path: Path, recorded: LabelSet | None, labels: str) -> str:
+    """Return the name of a recorded label set, ``labels`` where nothing is recorded."""
+    if recorded is None and not labels:
+        raise SamsegError(f"{path}: does not say what its labels mean (label_info); name a model of its classes")
+    if recorded is None:
+        return labels
+    for name in filter(None, (labels, *shipped())):
+        if load_labels(name).names == recorded.names:
+            return name
+    raise SamsegError(
+        f"{path}: its labels are of {recorded.name} ({len(recorded)} classes), which is no shipped label set; make it "
+        "a labelled_bag, whose dataset.yaml names a CSV (samseg datasets labelled_bag)"
+    )
+
+
+def _open(recordings: Sequence[Path], folder: Path, settings: BagSettings) -> LabelledBag:
+    load_labels(settings.labels)  # a wrong name is told before the long walk
+    with message_file() as (store, writer):
+        found = [_index(path, folder, settings, writer) for path in recordings]
+    modalities = tuple(m for m in ("rgb", "thermal", "lidar") if any(m in has for has, _, _ in found))
+    samples, records = zip(*(pair for _, pairs, _ in found for pair in pairs), strict=True)
+    damage = "; ".join(filter(None, (damage for _, _, damage in found)))
+    dataset = LabelledBag(settings.labels, modalities, samples, records, store, damage)
     weakref.finalize(dataset, _remove, store, os.getpid())
     return dataset
 
@@ -192,9 +212,9 @@ def _recordings(home: Path) -> list[Path]:
 
 
 def _index(
-    path: Path, folder: Path, settings: BagSettings, writer: _Writer
-) -> tuple[tuple[str, ...], list[tuple[Sample, Record]]]:
-    """Return the sensors of a recording, and its labelled frames in camera order."""
+    path: Path, folder: Path, settings: BagSettings, writer: MessageWriter
+) -> tuple[tuple[str, ...], list[tuple[Sample, Record]], str]:
+    """Return the sensors of a recording, its labelled frames in camera order, and what of it is damaged."""
     files = _label_files(path)
     with open_bag(path) as bag:
         chosen = dict[str, str | None](settings.topics.items())
@@ -203,7 +223,7 @@ def _index(
         slots, conditions = _asides(bag, topics, writer)
         labels: Mapping[int, Slot | Path] = files or slots
         if not labels:
-            raise SamsegError(f"{path}: no labels, neither on a topic nor in {_labels_folder(path)}\n{EXPECTS}")
+            raise SamsegError(f"{path}: no labels, neither on a topic nor in {labels_folder(path)}\n{EXPECTS}")
         pairs: dict[int, tuple[Sample, Record]] = {}
         for step in steps(bag, replace(topics, labels="", condition=""), drive.config.sync):
             stamp_ns = step.image.stamp_ns
@@ -213,7 +233,8 @@ def _index(
         if bag.damage:
             _log.warning(bag.damage)
     _check_use(path, set(labels) - set(pairs), len(labels), strict=bool(files))
-    return ("rgb", *(name for name in ("thermal", "lidar") if getattr(topics, name))), list(pairs.values())
+    sensors = ("rgb", *(name for name in ("thermal", "lidar") if getattr(topics, name)))
+    return sensors, list(pairs.values()), bag.damage
 
 
 def _drive(bag: Bag, topics: BagTopics, folder: Path, settings: BagSettings) -> Drive:
@@ -230,7 +251,8 @@ def _drive(bag: Bag, topics: BagTopics, folder: Path, settings: BagSettings) -> 
     return Drive(bag.path, calibration, config)
 
 
-def _labels_folder(path: Path) -> Path:
+def labels_folder(path: Path) -> Path:
+    """Return where the PNGs of a recording lie, if there are any."""
     name = path.stem if path.suffix in STORAGE else path.name
     return path.with_name(f"{name}_labels")
 
@@ -238,14 +260,14 @@ def _labels_folder(path: Path) -> Path:
 def _label_files(path: Path) -> dict[int, Path]:
     """Return stamp -> PNG of a recording; empty where it has no folder of them."""
     found: dict[int, Path] = {}
-    for file in sorted(_labels_folder(path).glob("[!.]*.png")):
+    for file in sorted(labels_folder(path).glob("[!.]*.png")):
         if not file.stem.isdecimal():
             raise SamsegError(f"{file}: expected the stamp of a camera image in nanoseconds as its name")
         found[int(file.stem)] = file
     return found
 
 
-def _asides(bag: Bag, topics: BagTopics, writer: _Writer) -> tuple[dict[int, Slot], list[tuple[int, str]]]:
+def _asides(bag: Bag, topics: BagTopics, writer: MessageWriter) -> tuple[dict[int, Slot], list[tuple[int, str]]]:
     """Return stamp -> labels, and the conditions with the times at which they were recorded."""
     labels: dict[int, Slot] = {}
     conditions: list[tuple[int, str]] = []
@@ -274,28 +296,11 @@ def _check_use(path: Path, unused: Collection[int], count: int, strict: bool) ->
     _log.warning(text)
 
 
-def _record(drive: Drive, step: Step, labels: Slot | Path, writer: _Writer) -> Record:
-    others = {} if step.matched is None else {n: writer.keep(m) for n, m in step.matched.others.items()}
-    info = None if step.camera_info is None else writer.keep(step.camera_info)
-    return Record(drive, step.image.stamp_ns, writer.keep(step.image), others, info, labels)
-
-
-class _Writer:
-    """Appends messages to a file; one that serves several frames in a row (a slow LiDAR) is written once."""
-
-    def __init__(self, file: Any) -> None:
-        self._file, self._end = file, 0
-        self._last: dict[str, tuple[Message, Slot]] = {}
-
-    def keep(self, message: Message) -> Slot:
-        last = self._last.get(message.topic)
-        if last is not None and last[0] is message:
-            return last[1]
-        slot = Slot(message.topic, message.type, message.log_ns, self._end, len(message.raw))
-        self._file.write(message.raw)
-        self._end += slot.size
-        self._last[message.topic] = message, slot
-        return slot
+def _record(drive: Drive, step: Step, labels: Slot | Path, writer: MessageWriter) -> Record:
+    messages = {} if step.matched is None else {**step.matched.others}
+    infos = {name: message for name in get_args(Info) if (message := getattr(step, name)) is not None}
+    others = {name: writer.keep(message) for name, message in (messages | infos).items()}
+    return Record(drive, step.image.stamp_ns, writer.keep(step.image), others, labels)
 
 
 def _read(record: Record, store: Path, classes: int) -> Labelled:
@@ -305,10 +310,10 @@ def _read(record: Record, store: Path, classes: int) -> Labelled:
         raise SamsegError(f"{name}: {what}")
 
     try:
-        image, info = _message(store, record.image), record.camera_info
-        others = {name: _message(store, slot) for name, slot in record.others.items()}
-        matched = MatchedSet(record.stamp_ns, image, others, dict.fromkeys(others, 0.0), ())
-        step = Step(image, matched, (), None if info is None else _message(store, info))
+        image = read_message(store, record.image)
+        others = {name: read_message(store, slot) for name, slot in record.others.items()}
+        infos = {name: others.pop(name, None) for name in get_args(Info)}
+        step = Step(image, MatchedSet(record.stamp_ns, image, others, dict.fromkeys(others, 0.0), ()), (), **infos)
         bag = Bag(drive.path, {}, lambda _: iter(()), _types())  # it only decodes
         frame = build_frame(bag, step, drive.calibration, drive.config, refuse)
         ids = _ids(record, store, bag, classes)
@@ -325,22 +330,12 @@ def _ids(record: Record, store: Path, bag: Bag, classes: int) -> NDArray[np.uint
     table = id_table({**{i: i for i in range(classes)}, UNLABELLED: UNLABELLED})
     if isinstance(record.labels, Path):
         return remap(read_ids(record.labels), table, record.labels)
-    content = bag.decode(_message(store, record.labels))
+    content = bag.decode(read_message(store, record.labels))
     ids = convert.thermal_image(content)  # any image of one channel
     if ids.dtype.kind != "u":
         got = getattr(content, "encoding", str(ids.dtype))
         raise InputError(record.labels.topic, expected="ids as mono8", got=got, remedy="record them so")
     return remap(ids, table, Path(record.labels.topic))
-
-
-def _message(store: Path, slot: Slot) -> Message:
-    try:
-        with store.open("rb") as file:
-            file.seek(slot.offset)
-            raw = file.read(slot.size)
-    except OSError as error:
-        raise SamsegError(f"{store}: the copied messages cannot be read ({error}); open the dataset again") from None
-    return Message(slot.topic, slot.type, slot.log_ns, raw)
 
 
 @lru_cache(maxsize=1)

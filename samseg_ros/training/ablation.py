@@ -43,7 +43,9 @@ class Ablation(BaseModel):
         min_length=1, description="Name to the dotted settings that this variant changes; the first is the reference."
     )
     test_split: str = "test"
-    test_limit: int | None = Field(None, gt=0, description="Only the first n test samples; the world's scenes.")
+    test_limit: int | None = Field(
+        None, gt=0, description="Only n test samples, spread evenly; the world's number of scenes."
+    )
     group_by: Literal["condition", "difficulty", "sensors"] = Field(
         "condition", description="Columns of the table; sensors: which of them the network is given."
     )
@@ -128,13 +130,19 @@ def _require_ready(chosen: tuple[Ablation, list[Variant]], places: Places) -> No
 
 def _require_trainable(ablation: Ablation, recipe: Recipe, places: Places) -> None:
     data, _ = open_splits(recipe, places.data)
-    test = open_dataset(recipe.data.dataset, places.data, ablation.test_split, ablation.test_limit)
+    test = _open_test(ablation, recipe, places)
     if ablation.group_by == "difficulty" and not any(sample.difficulty for sample in test.samples):
         raise SamsegError(f"group_by: {recipe.data.dataset} does not say how difficult its samples are; use condition")
     with torch.device("meta"):
         classes = len(load_labels(data.labels))
         network = build_network(recipe.model, recipe.preset, recipe.sensors, classes, recipe.options)
         require_sam(network, recipe)
+
+
+def _open_test(ablation: Ablation, recipe: Recipe, places: Places) -> LabelledDataset:
+    return open_dataset(
+        recipe.data.dataset, places.data, ablation.test_split, ablation.test_limit, view=recipe.data.view
+    )
 
 
 def _run_variants(chosen: tuple[Ablation, list[Variant]], places: Places, bar: Bar, say: Callable[[str], None]) -> str:
@@ -189,13 +197,13 @@ def _score(ablation: Ablation, variant: Variant, places: Places, folder: Path, b
     loaded = load_model(config.model)
     parameters = sum(p.numel() for p in loaded.network.parameters())
     pipeline = Pipeline(loaded, config)
-    dataset = open_dataset(variant.recipe.data.dataset, places.data, ablation.test_split, ablation.test_limit)
+    dataset = _open_test(ablation, variant.recipe, places)
     columns = _columns(ablation.group_by, pipeline, dataset, variant, bar)
     run = summary(read_log(folder))
     return {
         "parameters": parameters,
         "minutes": run["seconds"] / 60,
-        "val_miou": run["best_miou"],
+        "val_miou": run["best"],
         "miou": columns,
     }
 
@@ -251,6 +259,6 @@ def _plot(ablation: Ablation, results: Mapping[str, Mapping[str, Any]], path: Pa
     axes.invert_yaxis()
     axes.margins(y=0.01)
     axes.set_xlabel("mIoU %, with 95 % interval over frames")
-    axes.set_title(ablation.about, fontsize=9, wrap=True)
+    figure.suptitle(ablation.about, fontsize=9, wrap=True)
     figure.legend(loc="outside right upper")
     figure.savefig(path, dpi=110)

@@ -59,6 +59,11 @@ class AugmentationSettings(BaseModel):
     )
     thermal_jitter: Share = Field(0.0, description="Strength; 1: gain 0.8 to 1.2, offset 25 of 255.")
     lidar_thinning: Share = Field(0.0, description="Probability that 5 to 60 % of the LiDAR image is lost.")
+    class_mix: Share = Field(
+        0.0,
+        description="Probability that half of another sample's classes are pasted over a sample (ClassMix, Olsson et "
+        "al. 2021): what is known by what stands around it has to be known by itself.",
+    )
     sensor_dropout: float = Field(
         0.0, ge=0, lt=1, description="Probability that a sample loses an auxiliary sensor, each on its own."
     )
@@ -105,6 +110,25 @@ def augment(planes: Planes, crop: tuple[int, int], settings: AugmentationSetting
     if "lidar" in parts and rng.random() < settings.lidar_thinning:
         parts["lidar"] = parts["lidar"] * (rng.random((*window.target, 1)) >= rng.uniform(0.05, 0.6))
     return {name: _place(name, part, crop, mirrored, angle) for name, part in parts.items()}
+
+
+def mix_classes(planes: Planes, donor: Planes, seed: int) -> Planes:
+    """Return a sample with half of the donor's classes (rounded up) pasted over it, in every plane and in the labels.
+
+    Args:
+        planes: an augmented sample; not changed.
+        donor: another one of the same crop; where it lacks a sensor of the first, or has one more, nothing is pasted.
+        seed: everything depends on it and on nothing else.
+
+    Source: *ClassMix*, Olsson et al., WACV 2021, with true labels.
+    """
+    if planes.keys() != donor.keys():
+        return planes
+    ids = np.unique(donor["labels"])
+    ids = ids[ids != UNLABELLED]
+    chosen = np.random.default_rng([seed, 2]).permutation(ids)[: (len(ids) + 1) // 2]  # apart from `augment`'s draws
+    pasted = np.isin(donor["labels"], chosen)
+    return {name: np.where(pasted, donor[name], plane) for name, plane in planes.items()}
 
 
 def present_flags(modalities: tuple[str, ...], settings: AugmentationSettings, seed: int) -> dict[str, bool]:

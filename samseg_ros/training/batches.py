@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
@@ -15,7 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from samseg_ros.errors import SamsegError
-from samseg_ros.training.augmentation import AugmentationSettings, Planes, augment, present_flags, to_tensors
+from samseg_ros.training.augmentation import (
+    AugmentationSettings,
+    Planes,
+    augment,
+    mix_classes,
+    present_flags,
+    to_tensors,
+)
 from samseg_ros.training.processes import WORKERS
 
 
@@ -100,11 +107,24 @@ class SampleStream(Dataset[Item]):
         epoch, place = divmod(position, len(self._source))
         i = int(_order(self._seed, epoch, len(self._source))[place])
         seed = int(np.random.SeedSequence([self._seed, position]).generate_state(1, np.uint64)[0])
-        kept = present_flags(self._modalities, self._settings, seed)
+        planes = self._planes(i, seed, present_flags(self._modalities, self._settings, seed))
+        if self._settings.class_mix:
+            planes = self._mixed(planes, seed)
+        return _item(planes, self._modalities, self._source.name(i))
+
+    def _planes(self, i: int, seed: int, kept: Mapping[str, bool]) -> Planes:
         stored = self._source.planes(i)
         seen = {name: stored[name] for name in self._modalities if name in stored and kept.get(name, True)}
-        planes = augment({**seen, "labels": stored["labels"]}, self._crop, self._settings, seed)
-        return _item(planes, self._modalities, self._source.name(i))
+        return augment({**seen, "labels": stored["labels"]}, self._crop, self._settings, seed)
+
+    def _mixed(self, planes: Planes, seed: int) -> Planes:
+        """Paste classes of another sample, drawn anew: it has the sensors that this one kept."""
+        rng = np.random.default_rng([seed, 3])  # apart from what `augment` and `present_flags` draw
+        if rng.random() >= self._settings.class_mix:
+            return planes
+        other, other_seed = int(rng.integers(len(self._source))), int(rng.integers(2**63))
+        kept = {name: name in planes for name in self._modalities}
+        return mix_classes(planes, self._planes(other, other_seed, kept), seed)
 
 
 def positions(step: int, rank: int, world: int, batch: int, accumulate: int = 1, offset: int = 0) -> list[list[int]]:

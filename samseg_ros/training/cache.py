@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from samseg_ros.config import Config
 from samseg_ros.datasets import world
 from samseg_ros.datasets.labelled import LabelledDataset
+from samseg_ros.datasets.thermal_view import ThermalView
 from samseg_ros.datasets.world.labelled import LabelledWorld
 from samseg_ros.errors import SamsegError
 from samseg_ros.sensing.modalities import MODALITIES
@@ -215,6 +216,8 @@ def _prepared(
 
 def fingerprint(dataset: LabelledDataset) -> str:
     """Return a digest of what a dataset holds: the names of its samples, and of the world its source and scenes."""
+    if isinstance(dataset, ThermalView):
+        return fingerprint(dataset.whole)
     names = "\n".join(sample.name for sample in dataset.samples)
     version = f"{world_version()} {dataset.scenes!r}" if isinstance(dataset, LabelledWorld) else ""
     return hashlib.sha256(f"{version}\n{names}".encode()).hexdigest()[:8]

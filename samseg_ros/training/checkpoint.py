@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import shutil
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from samseg_ros.training.recipe import Recipe, load_recipe
 
 CHECKPOINT_FILE, BEST_FILE, RECIPE_FILE = "checkpoint.pt", "best.pt", "recipe.yaml"
 FREE_SETTINGS = {"threads", "workers", "checkpoint_every", "validate_every", "micro_batch", "activation_checkpointing"}
-"""Settings of a recipe that may change when a run is resumed: they do not say what is learnt."""
+"""Settings of a recipe that may change when a run is resumed: they do not say what is learnt. FusionSAM's
+``micro_batch`` does: every micro-batch moves its codebook."""
 
 
 @dataclass
@@ -31,7 +33,7 @@ class State:
     step: int = 0
     """Steps done."""
     running_loss: float = 0.0
-    best_miou: float = -1.0
+    best_score: float = -math.inf
     seconds: float = 0.0
     """Time spent, over all resumes."""
     data: str = ""
@@ -103,8 +105,9 @@ def require_same_recipe(recipe: Recipe, folder: Path) -> None:
     """
     path = folder / RECIPE_FILE
     if path.exists() and (folder / CHECKPOINT_FILE).exists():  # else nothing of it was learnt
-        began = load_recipe(path).model_dump(exclude=FREE_SETTINGS)
-        changed = [name for name, value in recipe.model_dump(exclude=FREE_SETTINGS).items() if value != began[name]]
+        free = FREE_SETTINGS - ({"micro_batch"} if recipe.model == "fusionsam" else set())
+        began = load_recipe(path).model_dump(exclude=free)
+        changed = [name for name, value in recipe.model_dump(exclude=free).items() if value != began[name]]
         if changed:
             raise SamsegError(
                 f"{folder} holds a run of another recipe (different: {', '.join(changed)}); choose another --out, "
@@ -141,4 +144,4 @@ def _fault(error: Exception) -> str:
 
 
 def _numbers(state: State) -> dict[str, float]:
-    return {name: getattr(state, name) for name in ("step", "running_loss", "best_miou", "seconds")}
+    return {name: getattr(state, name) for name in ("step", "running_loss", "best_score", "seconds")}

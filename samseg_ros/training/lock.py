@@ -25,10 +25,16 @@ def locked(folder: Path, busy: str, wait: bool = False) -> Iterator[None]:
         wait: say so and wait until the other is done, in place of an error.
 
     Raises:
-        SamsegError: another process holds the folder.
+        SamsegError: another process holds the folder, or it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("a+") as stream:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = (folder / LOCK_FILE).open("a+")
+    except OSError as error:
+        raise SamsegError(
+            f"{folder}: expected a folder that can be written, got {error.strerror!r}; choose another"
+        ) from None
+    with opened as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

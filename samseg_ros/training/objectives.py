@@ -1,8 +1,9 @@
-"""What a step lowers: one row of `OBJECTIVES` for each model that learns more than its segmentation."""
+"""What a step lowers and what a run is judged by: one row of `TASKS` for each way of learning."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,13 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from samseg_ros.training.batches import Batch
+from samseg_ros.training.latent_stage import latent_score
 from samseg_ros.training.losses.fusion import FusionSettings, fusion_loss
-from samseg_ros.training.losses.latent import reconstruction
+from samseg_ros.training.losses.latent import adversarial_weight, reconstruction
 from samseg_ros.training.losses.terms import SegmentationLoss
 from samseg_ros.training.recipe import Recipe
+from samseg_ros.training.validation import segmentation_score
 
-Objective = Callable[[Any, Batch, Tensor, SegmentationLoss, Tensor, Recipe], tuple[Tensor, dict[str, Tensor]]]
-"""(module, batch, labels (B, h, w), criterion, its normalizer, recipe) to (loss, parts for the log).
+Objective = Callable[[Any, Batch, Tensor, SegmentationLoss, Tensor, Recipe, int], tuple[Tensor, dict[str, Tensor]]]
+"""(module, batch, labels (B, h, w), criterion, its normalizer, recipe, step) to (loss, parts for the log).
 
 The module is the network as the processes share it: only methods in `SHARED_METHODS` may be called on it.
 """
@@ -24,7 +27,7 @@ SHARED_METHODS = ("coarse_logits", "forward_details")
 
 
 def segmentation(
-    module: Any, batch: Batch, labels: Tensor, criterion: SegmentationLoss, counts: Tensor, recipe: Recipe
+    module: Any, batch: Batch, labels: Tensor, criterion: SegmentationLoss, counts: Tensor, recipe: Recipe, step: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the recipe's loss of the logits at the labels' size."""
     coarse = module.coarse_logits(batch.inputs, batch.present, **batch.extras)
@@ -33,7 +36,7 @@ def segmentation(
 
 
 def fusionsam(
-    module: Any, batch: Batch, labels: Tensor, criterion: SegmentationLoss, counts: Tensor, recipe: Recipe
+    module: Any, batch: Batch, labels: Tensor, criterion: SegmentationLoss, counts: Tensor, recipe: Recipe, step: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return FusionSAM's joint objective: segmentation, the prompts' own head, tokens (eq. 5, 6) and the fused picture.
 
@@ -63,6 +66,18 @@ def fusionsam(
     return loss, {name: part.detach() for name, part in parts.items()}
 
 
+def latent(
+    module: Any, batch: Batch, labels: Tensor, criterion: SegmentationLoss, counts: Tensor, recipe: Recipe, step: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss of FusionSAM's first stage (`samseg_ros.training.latent_stage`); labels count for nothing.
+
+    The terms are means over a micro-batch, weighed by its share of the step's images.
+    """
+    loss, parts = module(batch.inputs, batch.present, adversarial_weight(step, recipe.latent), recipe.latent)
+    share = len(labels) / counts[0].to(loss.device, loss.dtype)
+    return share * loss, {name: share * part for name, part in parts.items()}
+
+
 def _nothing(output: Tensor) -> Tensor:
     """Return 0 that hangs on an output.
 
@@ -72,8 +87,27 @@ def _nothing(output: Tensor) -> Tensor:
     return 0 * output.float().mean()
 
 
-OBJECTIVES: Mapping[str, Objective] = {"fusionsam": fusionsam}
-"""Model to its objective; a model that is not named learns `segmentation`."""
+@dataclass(frozen=True)
+class Task:
+    """A way of learning."""
+
+    objective: Objective
+    score: Callable[..., dict[str, float]]
+    """(network, data, sensors, fabric, embeddings) to a row of the log, what counts first: more is better."""
+
+
+TASKS: Mapping[str, Task] = {
+    "segmentation": Task(segmentation, segmentation_score),
+    "fusionsam": Task(fusionsam, segmentation_score),
+    "latent": Task(latent, latent_score),
+}
+
+
+def task_of(recipe: Recipe) -> Task:
+    """Return the row of `TASKS` that a recipe learns by."""
+    if recipe.stage != "whole":
+        return TASKS[recipe.stage]
+    return TASKS.get(recipe.model, TASKS["segmentation"])
 
 
 def _at(labels: Tensor, coarse: Tensor) -> Tensor:

@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from samseg_ros.datasets.catalog import View
 from samseg_ros.errors import SamsegError, nearest
 from samseg_ros.resources import config_dir
 from samseg_ros.training.augmentation import AugmentationSettings
+from samseg_ros.training.losses.latent import LatentSettings
 from samseg_ros.training.losses.terms import LossSettings
 
 Side = Annotated[int, Field(ge=64, le=16384, description="Pixels.")]
@@ -28,14 +30,31 @@ class DataSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     dataset: str = Field("world", description="Dataset, one of `samseg datasets`.")
     limit: int | None = Field(
-        None, gt=0, description="Only the first n training samples; the world's number of scenes."
+        None, gt=0, description="Only n training samples, spread evenly; the world's number of scenes."
     )
     validation_limit: int | None = Field(None, gt=0, description="The same for the validation split.")
+    view: View = Field("all", description="thermal: the thermal image in the camera's place, and nothing else.")
     train_split: str = "train"
     val_split: str = "val"
     size: tuple[Side, Side] | None = Field(
         None, description="Height and width to which samples are brought once and kept on disk; none: read each time."
     )
+    squash: bool = Field(
+        False, description="Size may be of another aspect than the images; the weights then want every camera's so."
+    )
+    input_pixels: int = Field(
+        0,
+        ge=0,
+        description="Area at which larger images are seen where the weights are used; 0: the validation images'.",
+    )
+
+    @model_validator(mode="after")
+    def _squashed_to_something(self) -> DataSettings:
+        if self.squash and self.size is None:
+            raise ValueError("squash wants a size to bring the images to")
+        if 0 < self.input_pixels < 64 * 64:
+            raise ValueError("input_pixels: expected at least 4096 (64 x 64), or 0")
+        return self
 
 
 class Phase(BaseModel):
@@ -65,7 +84,8 @@ class JointSettings(BaseModel):
     auxiliary: float = Field(0.4, ge=0, description="The segmentation loss of the head that makes the prompts.")
     reconstruction: float = Field(1.0, ge=0, description="Camera and thermal image rebuilt from their tokens (eq. 5).")
     beta_commit: float = Field(0.25, ge=0, description="Pull of the latents towards their codes (eq. 6).")
-    fusion: float = Field(0.02, ge=0, description="The fused picture: intensity, gradient, SSIM (20, 20, 10).")
+    fusion: float = Field(0.2, ge=0, description="The fused picture: intensity, gradient, SSIM (20, 20, 10).")
+    freeze_latent: bool = Field(False, description="The tokens stay as the first stage left them (start_from).")
 
 
 class OptimizerSettings(BaseModel):
@@ -118,6 +138,10 @@ class Recipe(BaseModel):
     augmentation: AugmentationSettings = AugmentationSettings()
     loss: LossSettings = LossSettings()
     joint: JointSettings = Field(JointSettings(), description="Only for fusionsam.")
+    stage: Literal["whole", "latent"] = Field(
+        "whole", description="latent: fusionsam's tokens alone, without labels; start_from its weights for the rest."
+    )
+    latent: LatentSettings = Field(LatentSettings(), description="Only for stage latent.")
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     phases: tuple[Phase, ...] = Field(min_length=1, description="One after the other.")
@@ -145,6 +169,16 @@ class Recipe(BaseModel):
     def _joint_is_fusionsams(self) -> Recipe:
         if self.model != "fusionsam" and self.joint != JointSettings():
             raise ValueError(f"joint is for fusionsam alone, this is {self.model}")
+        return self
+
+    @model_validator(mode="after")
+    def _latent_is_a_stage_of_fusionsam(self) -> Recipe:
+        if self.stage == "latent" and self.model != "fusionsam":
+            raise ValueError(f"stage latent is for fusionsam alone, this is {self.model}")
+        if self.stage != "latent" and self.latent != LatentSettings():
+            raise ValueError("latent is for stage latent alone; set stage, or leave latent away")
+        if self.joint.freeze_latent and (self.stage == "latent" or not self.start_from):
+            raise ValueError("joint.freeze_latent keeps tokens that were trained: it wants stage whole and start_from")
         return self
 
     @model_validator(mode="after")

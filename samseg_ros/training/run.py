@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -21,17 +20,21 @@ from samseg_ros.errors import SamsegError
 from samseg_ros.labels import load_labels
 from samseg_ros.models import MODELS, ModelSpec, build_network, save_model
 from samseg_ros.models.checkpoints import misfits, read_state
+from samseg_ros.models.import_weights import with_labels_beside
 from samseg_ros.models.sam_checkpoint import SIZES, load_sam_encoder, sam_encoder_state
 from samseg_ros.networks.activation_checkpointing import checkpoint_activations
 from samseg_ros.training.batches import SampleSource
 from samseg_ros.training.cache import DirectSamples, open_cache
 from samseg_ros.training.checkpoint import CHECKPOINT_FILE
 from samseg_ros.training.fabric import make_fabric
+from samseg_ros.training.latent_stage import LatentStage, draw_reconstructions, freeze_tokens, latent_stage
 from samseg_ros.training.lock import locked
-from samseg_ros.training.recipe import Recipe
+from samseg_ros.training.recipe import DataSettings, Recipe
 from samseg_ros.training.trainer import train
 
 logger = logging.getLogger(__name__)
+SAME_ASPECT = 0.05
+"""Relative difference up to which two aspects count as one: sides are multiples of 32."""
 MODEL_FOLDER = "model"
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """``with bar("what") as advance: advance(done, in all)``."""
@@ -77,12 +80,15 @@ def _run(recipe: Recipe, places: Places, bar: Bar, fabric: Fabric) -> ModelSpec:
         checkpoint_activations(network)
     if not (places.out / CHECKPOINT_FILE).exists():
         start_weights(network, recipe)
+    if recipe.joint.freeze_latent:
+        freeze_tokens(network)
+    learner = latent_stage(network, recipe.latent) if recipe.stage == "latent" else network
     with fabric.rank_zero_first():  # the first process prepares, the others find it done
         samples = _source(recipe, data, known.train_split, places, bar)
         unseen = _source(recipe, validation, known.val_split, places, bar)
     with bar("training") as advance:
-        trained = train(
-            network,
+        train(
+            learner,
             recipe,
             samples,
             unseen,
@@ -93,9 +99,11 @@ def _run(recipe: Recipe, places: Places, bar: Bar, fabric: Fabric) -> ModelSpec:
             places.cache / "embeddings",
         )
     height, width = unseen.planes(0)["labels"].shape[:2]
-    spec = spec_of(recipe, data, trained, height * width)
+    spec = spec_of(recipe, data, network, height * width)
     if fabric.is_global_zero:
-        spec = save_model(places.out / MODEL_FOLDER, trained, _with_labels(spec, places.out / MODEL_FOLDER))
+        if isinstance(learner, LatentStage):
+            draw_reconstructions(learner, unseen, recipe.sensors, places.out / "reconstructions.png")
+        spec = save_model(places.out / MODEL_FOLDER, network, with_labels_beside(places.out / MODEL_FOLDER, spec))
     return spec
 
 
@@ -106,9 +114,15 @@ def open_splits(recipe: Recipe, folder: Path | None) -> tuple[LabelledDataset, L
         SamsegError: something of them is missing, or the recipe wants a sensor that they lack.
     """
     known = recipe.data
-    data = open_dataset(known.dataset, folder, known.train_split, known.limit)
+    data = open_dataset(known.dataset, folder, known.train_split, known.limit, known.view)
     _require_sensors(recipe, data)
-    return data, open_dataset(known.dataset, folder, known.val_split, known.validation_limit)
+    validation = open_dataset(known.dataset, folder, known.val_split, known.validation_limit, known.view)
+    for split, part in ((known.train_split, data), (known.val_split, validation)):
+        if not len(part):
+            raise SamsegError(
+                f"{known.dataset}: split {split} has no sample; check the dataset, or choose another split"
+            )
+    return data, validation
 
 
 def start_weights(network: nn.Module, recipe: Recipe) -> None:
@@ -144,6 +158,11 @@ def start_weights(network: nn.Module, recipe: Recipe) -> None:
             f"start_from: {path} lacks weights of SAM's encoder, which stays as it is ({sorted(lost)[0]}, ...); "
             f"set sam_checkpoint too: {_how_to_fetch(recipe)}"
         )
+    if recipe.joint.freeze_latent and (lost_tokens := [k for k in fresh if k.startswith("tokens.")]):
+        raise SamsegError(
+            f"start_from: {path} lacks tokens that joint.freeze_latent would keep as they are ({lost_tokens[0]}, ...); "
+            "start from a first stage of the same preset, or set joint.freeze_latent=false"
+        )
     network.load_state_dict(fits, strict=False)
     logger.warning("%s: %.0f %% of the parameters taken; left fresh: %s", path, 100 * share, ", ".join(fresh) or "none")
 
@@ -156,6 +175,8 @@ def require_sam(network: nn.Module, recipe: Recipe) -> None:
     Raises:
         SamsegError: the encoder is frozen, and the recipe names nothing that fills it.
     """
+    if recipe.stage == "latent":  # SAM is not run there
+        return
     if _frozen_sam(network, recipe) and not (recipe.sam_checkpoint or recipe.start_from):
         raise SamsegError(
             f"sam_checkpoint: expected SAM's weights, as {recipe.model} {recipe.preset} keeps its encoder frozen, got "
@@ -186,7 +207,7 @@ def _load_resnet(network: nn.Module, path: Path) -> None:
 
 
 def spec_of(recipe: Recipe, data: LabelledDataset, network: nn.Module, pixels: int) -> ModelSpec:
-    """Say what the weights are for."""
+    """Say what the weights are for; ``pixels`` is the area of a validation image."""
     name = recipe.data.dataset
     return ModelSpec(
         name=recipe.model,
@@ -194,13 +215,16 @@ def spec_of(recipe: Recipe, data: LabelledDataset, network: nn.Module, pixels: i
         options=recipe.options,
         labels=data.labels,
         modalities=tuple(network.modalities),  # type: ignore[arg-type]
-        input_pixels=pixels,
+        input_pixels=recipe.data.input_pixels or pixels,
+        stage=recipe.stage,
+        squash_to=recipe.data.size if recipe.data.squash else None,
         weights=f"{recipe.preset}.safetensors",
         licence="Apache-2.0"
         if recipe.data.dataset == "world"
         else f"of the data: {DATASETS[recipe.data.dataset].licence}",
         paper=MODELS[recipe.model].paper,
-        data=f"{name}, {len(data)} samples of split {recipe.data.train_split}, sensors " + ", ".join(recipe.sensors),
+        data=f"{name}, {len(data)} samples of split {recipe.data.train_split}, sensors "
+        + ("thermal as rgb" if recipe.data.view == "thermal" else ", ".join(recipe.sensors)),
     )
 
 
@@ -220,9 +244,22 @@ def _source(recipe: Recipe, dataset: LabelledDataset, split: str, places: Places
     """
     if recipe.data.size is None:
         return DirectSamples(dataset, recipe.sensors, Config())
-    key = f"{recipe.data.dataset}_{split}_{len(dataset)}{_stamp(places.data)}"
+    _warn_of_aspect(recipe.data, dataset)
+    view = "" if recipe.data.view == "all" else f"_{recipe.data.view}"
+    key = f"{recipe.data.dataset}{view}_{split}_{len(dataset)}{_stamp(places.data)}"
     with bar(f"preparing {split}") as advance:
         return open_cache(places.cache, dataset, key, dataset.modalities, recipe.data.size, places.workers, advance)
+
+
+def _warn_of_aspect(data: DataSettings, dataset: LabelledDataset) -> None:
+    """Say where images are squashed although the weights will be used with the aspect kept."""
+    (height, width), (h, w) = dataset[0][0].size, data.size or (1, 1)
+    if not data.squash and abs(height * w / (width * h) - 1) > SAME_ASPECT:
+        logger.warning(
+            "data.size %dx%d has another aspect than the images (%dx%d): they are squashed in training, but not where "
+            "the weights are used; choose a size of their aspect, or set data.squash",
+            *(h, w, height, width),
+        )
 
 
 def _stamp(folder: Path | None) -> str:
@@ -234,12 +271,3 @@ def _stamp(folder: Path | None) -> str:
         status = file.stat()
         digest.update(f"{file.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
     return f"_{digest.hexdigest()[:8]}"
-
-
-def _with_labels(spec: ModelSpec, folder: Path) -> ModelSpec:
-    """Put a label set of the user's own beside the weights, so that the folder stands alone."""
-    if not spec.labels.endswith(".csv"):
-        return spec
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(spec.labels, folder / "labels.csv")
-    return spec.model_copy(update={"labels": "labels.csv"})

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from samseg_ros.errors import SamsegError
+from samseg_ros.models.card import SCORES
 
 logger = logging.getLogger(__name__)
 LOG_FILE, CURVES_FILE = "log.jsonl", "curves.html"
@@ -74,19 +75,25 @@ def read_log(folder: Path) -> list[Row]:
     return rows
 
 
+def score_of(rows: list[Row]) -> str:
+    """Return by what a run was judged: one of `SCORES`."""
+    return next((name for name in SCORES if any(name in row for row in rows)), next(iter(SCORES)))
+
+
 def curves_page(rows: list[Row], title: str) -> str:
     """Return an HTML page that stands alone: loss and its parts, validation mIoU, learning rate over the steps."""
+    score = score_of(rows)
     table = "".join(
-        f"<tr><td>{row['step']:.0f}</td><td>{row['val_miou']:.2f}</td><td>{row['seconds'] / 60:.1f}</td></tr>"
+        f"<tr><td>{row['step']:.0f}</td><td>{row[score]:.2f}</td><td>{row['seconds'] / 60:.1f}</td></tr>"
         for row in rows
-        if "val_miou" in row
+        if score in row
     )
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(title)}</title>"
         "<style>body{font:15px system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
         "svg{width:100%;height:auto}td,th{padding:.15rem 1rem;text-align:right}</style>"
         f"<h1>{escape(title)}</h1>{_picture(rows)}"
-        f"<table><tr><th>step</th><th>validation mIoU %</th><th>minutes</th></tr>{table}</table></html>\n"
+        f"<table><tr><th>step</th><th>{SCORES[score]}</th><th>minutes</th></tr>{table}</table></html>\n"
     )
 
 
@@ -95,19 +102,18 @@ def _picture(rows: list[Row]) -> str:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 9), layout="constrained")
-    loss, miou, rate = figure.subplots(3, sharex=True, height_ratios=(3, 3, 1))
+    score = score_of(rows)
+    loss, quality, rate = figure.subplots(3, sharex=True, height_ratios=(3, 3, 1))
     losses = sorted({name for row in rows for name in row if name.startswith("loss")})
-    for axes, names in ((loss, losses), (miou, ["val_miou"]), (rate, ["lr"])):
+    for axes, names in ((loss, losses), (quality, [score]), (rate, ["lr"])):
         for name in names:
             points = [(row["step"], row[name]) for row in rows if name in row]
-            axes.plot(
-                *zip(*points, strict=True), label=name, marker="." if name == "val_miou" else ""
-            ) if points else None
+            axes.plot(*zip(*points, strict=True), label=name, marker="." if name == score else "") if points else None
         axes.grid(alpha=0.3)
     loss.set_ylabel("loss")
     if losses:
         loss.legend()
-    miou.set_ylabel("validation mIoU %")
+    quality.set_ylabel(SCORES[score])
     rate.set_ylabel("learning rate")
     rate.set_xlabel("step")
     stream = StringIO()
@@ -117,13 +123,15 @@ def _picture(rows: list[Row]) -> str:
 
 def summary(rows: list[Row]) -> dict[str, Any]:
     """Return the first, best and last validation, and the time: what a card says of a run."""
-    scored = [row for row in rows if "val_miou" in row]
+    score = score_of(rows)
+    scored = [row for row in rows if score in row]
     if not scored:
         return {}
-    best = max(scored, key=lambda row: row["val_miou"])
+    best = max(scored, key=lambda row: row[score])
     return {
-        "start_miou": scored[0]["val_miou"],
-        "best_miou": best["val_miou"],
+        "score": SCORES[score],
+        "start": scored[0][score],
+        "best": best[score],
         "best_step": int(best["step"]),
         "steps": int(rows[-1]["step"]),
         "seconds": rows[-1]["seconds"],

@@ -18,9 +18,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from samseg_ros import __version__
 from samseg_ros.errors import SamsegError
-from samseg_ros.evaluation.metrics import miou
 from samseg_ros.provenance import revision
-from samseg_ros.training.batches import Batch, SampleSource, loader, plain_batches, positions
+from samseg_ros.training.batches import Batch, SampleSource, loader, positions
 from samseg_ros.training.checkpoint import (
     BEST_FILE,
     CHECKPOINT_FILE,
@@ -42,18 +41,16 @@ from samseg_ros.training.fabric import (
 )
 from samseg_ros.training.losses.segmentation import class_weights
 from samseg_ros.training.losses.terms import SegmentationLoss
-from samseg_ros.training.objectives import OBJECTIVES, SHARED_METHODS, segmentation
+from samseg_ros.training.objectives import SHARED_METHODS, task_of
 from samseg_ros.training.parameter_groups import parameter_groups
 from samseg_ros.training.recipe import OptimizerSettings, Phase, Recipe
 from samseg_ros.training.run_log import RunLog
 from samseg_ros.training.schedule import Course, learning_rate
-from samseg_ros.types import UNLABELLED
 
 LOG_EVERY = 20
 """Steps between rows of the log."""
 SMOOTHING = 0.95
 """Of the loss that is logged."""
-VALIDATION_BATCH = 6
 Progress = Callable[[int, int, str], None]
 
 
@@ -110,7 +107,7 @@ class Trainer:
         for method in SHARED_METHODS:
             if hasattr(network, method):
                 self.module.mark_forward_method(method)
-        self.objective = OBJECTIVES.get(recipe.model, segmentation)
+        self.task = task_of(recipe)
         self.embeddings: EmbeddingCache | None = None
         self.state = State(network, _average(network, recipe), wrapped)
         self.state.data = source_digest(data)
@@ -208,7 +205,9 @@ class Trainer:
         """Add up the gradients of a step; return its loss and the parts of it, over all processes.
 
         Sums are divided by what *all* processes and micro-batches hold (`SegmentationLoss`), so that neither the number
-        of processes nor accumulation changes the step, but for the terms that are no sums (OHEM, batch Dice).
+        of processes nor accumulation changes the step, but for the terms that are no sums (OHEM, batch Dice, and what
+        FusionSAM learns beside the segmentation: means over the samples that have a sensor, and codebooks, which every
+        micro-batch moves).
         """
         stride = phase.loss_stride
         labels = [batch.labels[:, ::stride, ::stride] for batch in batches]
@@ -218,7 +217,9 @@ class Trainer:
         for i, (batch, target) in enumerate(zip(self._embedded(batches), labels, strict=True)):
             with self.fabric.no_backward_sync(self.module, enabled=i + 1 < len(batches)):
                 with self.fabric.autocast():  # a module that is not wrapped for many processes does not do it itself
-                    loss, parts = self.objective(self.module, batch, target, self.criterion, counts, self.recipe)
+                    loss, parts = self.task.objective(
+                        self.module, batch, target, self.criterion, counts, self.recipe, self.state.step
+                    )
                 self.fabric.backward(loss)
             for name, value in {"loss": loss.detach(), **{f"loss_{k}": v for k, v in parts.items()}}.items():
                 totals[name] = totals.get(name, torch.zeros_like(value)) + value
@@ -237,14 +238,13 @@ class Trainer:
     def validate(self, data: SampleSource) -> None:
         """Score the weights that would be kept, write the row, and keep them where they are the best so far."""
         state = self.state
-        score = validate(state.kept, data, self.recipe.sensors, self.fabric, self.embeddings)
-        if math.isnan(score):
-            raise SamsegError("validation: expected some labelled pixels, got none; check the split and its labels")
+        scores = self.task.score(state.kept, data, self.recipe.sensors, self.fabric, self.embeddings)
+        score = next(iter(scores.values()))
         if self.fabric.is_global_zero:
-            if score > state.best_miou:
-                state.best_miou = score
+            if score > state.best_score:
+                state.best_score = score
                 save_best(self.out / BEST_FILE, state)
-            self.write({"val_miou": score})
+            self.write(scores)
             if self.log:
                 self.log.draw(f"{self.recipe.model} {self.recipe.preset} on {self.recipe.data.dataset}")
 
@@ -275,37 +275,6 @@ def make_optimizer(network: nn.Module, model: str, settings: OptimizerSettings) 
     )
     kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
     return kind(groups, settings.learning_rate, betas=settings.betas)
-
-
-def validate(
-    network: nn.Module,
-    data: SampleSource,
-    sensors: tuple[str, ...],
-    fabric: Fabric,
-    embeddings: EmbeddingCache | None = None,
-) -> float:
-    """Return mIoU (%) at the samples' own size; classes absent from all of them do not count.
-
-    Args:
-        embeddings: of the network's frozen encoder, where they are kept.
-
-    Raises:
-        SamsegError: there is no sample.
-    """
-    network.eval()
-    table: Tensor | None = None
-    with torch.inference_mode(), fabric.autocast():
-        for batch in plain_batches(data, sensors, VALIDATION_BATCH, fabric.global_rank, fabric.world_size):
-            batch = batch.to(fabric.device)
-            batch = embeddings.attach(batch) if embeddings else batch
-            logits = network(batch.inputs, batch.present, **batch.extras)
-            k = logits.shape[1]
-            valid = batch.labels != UNLABELLED
-            pairs = torch.bincount(batch.labels[valid] * k + logits.argmax(1)[valid], minlength=k * k)
-            table = pairs if table is None else table + pairs
-    if table is None:
-        raise SamsegError("validation needs at least one sample for each process")
-    return 100 * float(miou(reduced(fabric, table, "sum").view(k, k).cpu().numpy()))
 
 
 def _average(network: nn.Module, recipe: Recipe) -> AveragedModel | None:

@@ -1,5 +1,6 @@
 """Recording → sets → Frames: what belongs together, what a player has to send first, and what is wrong is said."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,70 @@ def test_a_lidar_that_cannot_be_used_is_reported_and_the_frame_goes_on(
     assert frame.points is None and frame.image.shape == (4, 6, 3)
     ((name, what),) = troubles
     assert name == "lidar" and expected in what
+
+
+CALIBRATED = from_flat({"projection.thermal": "calibrated"})
+THERMAL_TOPICS = BagTopics(
+    image="/image", thermal="/ir", camera_info="/info", thermal_info="/ir_info", tf_static="/tf_static"
+)
+
+
+def _counts(stamp_ms: int) -> tuple[str, Any]:
+    return IMAGE, image(START + stamp_ms * MS, "ir", np.full((4, 6), stamp_ms, np.uint16), "16UC1")
+
+
+def test_a_thermal_camera_to_be_registered_comes_with_its_calibration_and_an_aligned_one_without(
+    tmp_path: Path,
+) -> None:
+    messages = [
+        ("/tf_static", 0, _transform("cam", "ir", 0.5)),
+        ("/info", 0, _info(focal=5.0)),
+        ("/image", 100, _picture(100)),
+        ("/ir", 100, _counts(100)),
+        ("/ir_info", 101, _info(focal=7.0)),  # the first one holds from the start
+        ("/ir_info", 150, _info(focal=8.0)),
+        ("/image", 200, _picture(200)),
+        ("/ir", 200, _counts(200)),
+    ]
+    with _bag(tmp_path, messages) as bag:
+        found = list(steps(bag, THERMAL_TOPICS, Config().sync))
+        calibration = bag_calibration(bag, THERMAL_TOPICS)
+        first, second = (build_frame(bag, step, calibration, CALIBRATED, _refuse) for step in found)
+        aligned = build_frame(bag, found[0], calibration, Config(), _refuse)
+    assert [m.topic for m in found[0].before[:2]] == ["/info", "/ir_info"]
+    assert (first.camera.k[0, 0], first.thermal_camera.k[0, 0]) == (5.0, 7.0)
+    assert second.thermal_camera.k[0, 0] == 8.0
+    assert first.camera_from_thermal[:3, 3].tolist() == [0.5, 0.0, 0.0]
+    assert (first.thermal == 100).all() and (aligned.thermal == 100).all()
+    assert aligned.camera is aligned.thermal_camera is aligned.camera_from_thermal is None
+
+
+@pytest.mark.parametrize(
+    ("without", "expected"),
+    [
+        ("/info", r"^camera_info: expected the camera's intrinsics, .*'ir'.*'cam'.* got none in the recording"),
+        ("/ir_info", r"^thermal camera_info: expected the camera's intrinsics, .*'ir'.*'cam'.* got none"),
+        ("/tf_static", r"^extrinsics: expected a transform between the frames 'cam' \(camera\) and 'ir' \(thermal cam"),
+    ],
+)
+def test_a_thermal_camera_that_cannot_be_registered_is_reported_and_the_frame_goes_on(
+    tmp_path: Path, without: str, expected: str
+) -> None:
+    messages = [
+        ("/tf_static", 0, _transform("cam", "ir", 0.5)),
+        ("/info", 0, _info()),
+        ("/ir_info", 0, _info()),
+        ("/image", 100, _picture(100)),
+        ("/ir", 100, _counts(100)),
+    ]
+    troubles: list[tuple[str, str]] = []
+    with _bag(tmp_path, [m for m in messages if m[0] != without]) as bag:
+        (step,) = steps(bag, THERMAL_TOPICS, Config().sync)
+        calibration = bag_calibration(bag, THERMAL_TOPICS)
+        frame = build_frame(bag, step, calibration, CALIBRATED, lambda name, what: troubles.append((name, what)))
+    assert frame.thermal is None and frame.image.shape == (4, 6, 3)
+    ((name, what),) = troubles
+    assert name == "thermal" and re.search(expected, what)
 
 
 def test_an_image_that_cannot_be_used_is_refused(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ def test_everything_is_found_in_a_recording_like_the_worlds(tmp_path: Path) -> N
             thermal="/thermal/image_raw",
             lidar="/lidar/points",
             camera_info="/camera/camera_info",
+            thermal_info="/thermal/camera_info",
             labels="/ground_truth/labels",
             condition="/ground_truth/condition",
             tf_static="/tf_static",
@@ -163,6 +164,26 @@ def test_camera_info_is_taken_from_the_images_namespace_or_where_there_is_no_cho
     kind = _compressed() if image.endswith("compressed") else _image("rgb8")
     with _bag(tmp_path, {image: kind} | {name: _info() for name in infos}) as bag:
         assert guess_topics(bag).camera_info == expected
+
+
+@pytest.mark.parametrize(
+    ("thermal", "infos", "expected"),
+    [
+        ("/ir/image_raw", ["/ir/camera_info", "/thermal/camera_info"], "/ir/camera_info"),
+        ("/ir/left/image", ["/ir/camera_info", "/rgb/camera_info"], "/ir/camera_info"),
+        ("/boson", ["/sensors/flir/camera_info"], "/sensors/flir/camera_info"),
+        ("/boson", ["/ir/camera_info", "/flir/camera_info"], ""),
+        ("/rgb/thermal", ["/rgb/camera_info"], ""),  # that is the camera's
+    ],
+)
+def test_the_thermal_cameras_info_is_taken_likewise_and_never_the_cameras(
+    tmp_path: Path, thermal: str, infos: list[str], expected: str
+) -> None:
+    topics = {"/rgb/image": _image("rgb8"), thermal: _image("16UC1")} | {name: _info() for name in infos}
+    with _bag(tmp_path, topics) as bag:
+        assert guess_topics(bag).thermal_info == expected
+        assert guess_topics(bag, {"thermal": ""}).thermal_info == ""
+        assert guess_topics(bag, {"thermal_info": ""}).thermal_info == ""
 
 
 def test_a_topic_that_is_named_wins_and_an_empty_name_switches_off(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from samseg_ros.datasets.catalog import DATASETS, open_dataset
+from samseg_ros.datasets.catalog import DATASETS, Spread, open_dataset
 from samseg_ros.errors import SamsegError
 from samseg_ros.labels import load_labels
 from samseg_ros.sensing.modalities import MODALITIES
@@ -36,14 +36,20 @@ def test_every_split_of_the_true_layout_opens_and_holds_what_its_row_says(
             assert set(np.unique(ids)) <= {*range(len(load_labels(entry.labels))), 255}
 
 
-def test_a_limit_leaves_the_first_samples(tmp_path: Path, trees: ModuleType) -> None:
+def test_a_limit_leaves_samples_from_the_whole_split(tmp_path: Path, trees: ModuleType) -> None:
     trees.fmb(tmp_path)
-    first = open_dataset("fmb", tmp_path, "train", limit=2)
-    assert [s.name for s in first.samples] == ["00001", "00002"] and len(first) == 2
-    np.testing.assert_array_equal(first[1][0].image, trees.picture(1))
+    few = open_dataset("fmb", tmp_path, "train", limit=2)
+    assert [s.name for s in few.samples] == ["00001", "00002"] and len(few) == 2
+    np.testing.assert_array_equal(few[1][0].image, trees.picture(1))
     with pytest.raises(IndexError):
-        first[2]
+        few[2]
     assert len(open_dataset("fmb", tmp_path, "train", limit=99)) == 3
+
+
+def test_what_a_limit_leaves_is_spread_evenly() -> None:
+    spread = Spread(open_dataset("world", None, "train", limit=10), 4)
+    names = [s.name for s in open_dataset("world", None, "train", limit=10).samples]
+    assert [s.name for s in spread.samples] == [names[i] for i in (0, 2, 5, 7)]
 
 
 def test_the_world_needs_no_folder_and_is_as_large_as_asked_for() -> None:

@@ -18,9 +18,12 @@ from samseg_ros.datasets.bag_frames import bag_calibration, build_frame, steps
 from samseg_ros.datasets.bag_topics import guess_topics
 from samseg_ros.datasets.labelled import Labelled
 from samseg_ros.datasets.labelled_bag import open_labelled_bag
+from samseg_ros.datasets.world import write_recording
+from samseg_ros.datasets.world.sensors import beside
 from samseg_ros.errors import InputError, SamsegError
 from samseg_ros.evaluation.recording import IMAGE, OutputBag, image, serialize
 from samseg_ros.sensing import convert
+from samseg_ros.sensing.modalities import thermal
 from samseg_ros.types import Frame
 
 STAMP = 1_700_000_000_000_000_000
@@ -82,6 +85,17 @@ def test_a_split_joins_its_recordings_with_their_conditions(world: Path) -> None
     assert [s.condition for s in open_labelled_bag(world, "test").samples] == ["day", "day", "night", "night"]
     with pytest.raises(IndexError):
         dataset[4]
+
+
+def test_a_thermal_camera_to_be_registered_comes_with_its_calibration(tmp_path: Path) -> None:
+    write_recording(tmp_path / "val" / "drive", "val", ("day",), 2, size=(48, 64), thermal_offset=(0.3, 2.0))
+    (tmp_path / "dataset.yaml").write_text("labels: world\nsettings: {projection.thermal: calibrated}\n")
+    frame, _ = open_labelled_bag(tmp_path, "val")[1]
+    assert frame.camera is not None and frame.thermal_camera is not None and frame.camera_from_thermal is not None
+    assert frame.thermal_camera.frame_id == "thermal_optical"
+    np.testing.assert_allclose(frame.camera_from_thermal, beside(0.3, 2.0), atol=1e-12)
+    prepared = thermal(frame, (48, 64), Config())
+    assert prepared is not None and not prepared[:, :, 0].any()  # turned to the right, it does not see the left border
 
 
 def test_copies_in_other_processes_read_the_same_samples(world: Path) -> None:

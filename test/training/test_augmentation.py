@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from samseg_ros.training.augmentation import AugmentationSettings, augment, present_flags, to_tensors
+from samseg_ros.training.augmentation import AugmentationSettings, augment, mix_classes, present_flags, to_tensors
 
 CELL, ROWS, COLUMNS = 20, 8, 12
 PALETTE = np.random.default_rng(5).permutation(200)[: ROWS * COLUMNS]
@@ -320,3 +320,31 @@ def test_tensors_hold_the_values_that_a_network_sees():
 def test_settings_out_of_range_or_unknown_are_refused(settings, said):
     with pytest.raises(ValidationError, match=said):
         AugmentationSettings(**settings)
+
+
+def mixable(labels, level, **more):
+    labels = np.array(labels, np.uint8)[..., None]
+    return {"rgb": np.full((*labels.shape[:2], 3), level, np.uint8), "labels": labels, **more}
+
+
+def test_half_of_the_donors_classes_are_pasted_with_their_pixels():
+    own, donor = mixable([[0, 0, 255], [0, 0, 0]], 10), mixable([[1, 2, 1], [3, 255, 2]], 20)
+    seen = set()
+    for seed in range(30):
+        mixed = mix_classes(own, donor, seed)
+        pasted = set(np.unique(mixed["labels"])) - {0, 255}
+        assert len(pasted) == 2  # of three, rounded up
+        where = np.isin(donor["labels"], list(pasted))[..., 0]
+        np.testing.assert_array_equal(
+            mixed["labels"][..., 0], np.where(where, donor["labels"][..., 0], own["labels"][..., 0])
+        )
+        np.testing.assert_array_equal(mixed["rgb"][..., 1], np.where(where, 20, 10))
+        assert not where[1, 1]  # what nobody labelled is no class
+        seen.add(frozenset(pasted))
+    assert seen == {frozenset({1, 2}), frozenset({1, 3}), frozenset({2, 3})}
+
+
+def test_a_donor_with_other_sensors_gives_nothing():
+    own = mixable([[0, 0]], 10)
+    thermal = np.zeros((1, 2, 1), np.uint8)
+    assert mix_classes(own, mixable([[1, 2]], 20, thermal=thermal), 0) is own

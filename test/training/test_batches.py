@@ -54,6 +54,22 @@ def test_a_sample_is_augmented_anew_in_each_epoch_and_the_same_at_each_position(
     assert not torch.equal(items[3].inputs["rgb"], stream(cache(1), seed=1)[3].inputs["rgb"])
 
 
+def test_a_mixed_sample_shows_another_samples_class_with_its_picture():
+    samples = cache()  # of one class each, so that the donor covers everything
+    mixed = stream(samples, settings=AugmentationSettings(class_mix=1.0, flip=0.0))
+    donors = []
+    for position in range(14):
+        item = mixed[position]
+        donors.append(sample_of(item))
+        assert torch.equal(item.inputs["rgb"], mixed[position].inputs["rgb"])  # the seed decides
+        stored = samples.planes(donors[-1])["rgb"]
+        corner = to_tensors({"rgb": stored, "labels": stored[..., :1]})["rgb"].unfold(1, 16, 1).unfold(2, 16, 1)
+        assert (corner == item.inputs["rgb"][:, None, None]).all(-1).all(-1).all(0).any()  # one of its windows
+    plain = stream(samples, settings=AugmentationSettings(flip=0.0))
+    assert donors != [sample_of(plain[position]) for position in range(14)]
+    assert len(set(donors)) > 3
+
+
 def test_steps_take_consecutive_positions():
     assert positions(0, 0, 1, 4) == [[0, 1, 2, 3]]
     assert positions(3, 0, 1, 4) == [[12, 13, 14, 15]]

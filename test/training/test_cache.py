@@ -13,6 +13,7 @@ import pytest
 
 from samseg_ros.config import Config
 from samseg_ros.datasets.labelled import Sample
+from samseg_ros.datasets.thermal_view import ThermalView
 from samseg_ros.datasets.world import WorldDataset
 from samseg_ros.datasets.world.labelled import LabelledWorld, open_world
 from samseg_ros.errors import SamsegError
@@ -197,8 +198,10 @@ def test_another_world_has_another_cache(monkeypatch, tmp_path):
     assert fingerprint(open_world("train", 3)) == before
     assert fingerprint(open_world("val", 3)) != before
     assert fingerprint(LabelledWorld(WorldDataset("train", 3, size=(96, 128)))) != before
+    seen_by_thermal = fingerprint(ThermalView(open_world("train", 3)))
     (source / "scene.py").write_text("CARS = 3")
     assert fingerprint(open_world("train", 3)) != before
+    assert fingerprint(ThermalView(open_world("train", 3))) != seen_by_thermal
 
 
 def test_the_world_is_kept_as_it_is_rendered(opened):

@@ -11,7 +11,7 @@ from samseg_ros.training.cache import Cache
 from samseg_ros.training.embeddings import EmbeddingCache
 from samseg_ros.training.fabric import make_fabric
 from samseg_ros.training.recipe import load_recipe
-from samseg_ros.training.trainer import validate
+from samseg_ros.training.validation import segmentation_score
 
 
 class Frozen(nn.Module):
@@ -66,12 +66,12 @@ def test_validation_takes_the_embeddings_that_are_kept_and_scores_the_same(tmp_p
     )
     torch.manual_seed(1)
     network, fabric = Segments(), make_fabric("fp32")
-    alone = validate(network, samples, ("rgb",), fabric)
+    alone = segmentation_score(network, samples, ("rgb",), fabric)
     kept = EmbeddingCache(network, tmp_path, "fp32")
     network.calls = 0
-    scores = [validate(network, samples, ("rgb",), fabric, kept) for _ in range(2)]
+    scores = [segmentation_score(network, samples, ("rgb",), fabric, kept) for _ in range(2)]
     assert network.calls == 3  # one a sample, the second time none
-    assert scores == pytest.approx([alone, alone], abs=1)
+    assert [score["val_miou"] for score in scores] == pytest.approx([alone["val_miou"]] * 2, abs=1)
 
 
 def test_embeddings_of_another_precision_are_not_taken_for_the_same(tmp_path):

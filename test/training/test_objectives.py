@@ -25,7 +25,7 @@ def objective(network, present, **changes):
     criterion = SegmentationLoss(LossSettings())
     torch.manual_seed(1)
     batch = Batch(images, {"thermal": torch.tensor(present)}, labels)
-    return fusionsam(network, batch, labels, criterion, criterion.mass(labels), recipe)
+    return fusionsam(network, batch, labels, criterion, criterion.mass(labels), recipe, 0)
 
 
 @pytest.mark.parametrize("present", [[True, True], [True, False], [False, False]])

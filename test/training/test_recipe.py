@@ -59,6 +59,7 @@ def test_the_cards_two_nets_have_the_same_budget():
         (ONE_PHASE + "seed: 99999999999999\n", "seed: .*less than 2147483648"),
         (ONE_PHASE + "schedule: {warmup_epochs: .inf}\n", r"schedule\.warmup_epochs: .*got inf"),
         ("phases: [{steps: 1, crop: [32, 64]}]\n", r"phases\.0\.crop\.0: .*greater than or equal to 64, got 32"),
+        (ONE_PHASE + "data: {input_pixels: 64}\n", "input_pixels: expected at least 4096"),
         (ONE_PHASE + "data: {size: [0, 0]}\n", r"data\.size\.0: .*greater than or equal to 64, got 0"),
         ("phases: [{steps: 1, batch: 2}]\n", r"phases\.0\.crop: Field required"),
     ],

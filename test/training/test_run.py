@@ -21,35 +21,38 @@ TINY = {
 }
 
 
-class Silent:
-    """A progress bar that shows nothing."""
-
-    def __init__(self, what):
-        pass
-
-    def __enter__(self):
-        return lambda done, total: None
-
-    def __exit__(self, *_):
-        return None
-
-
 def adapter(classes, sensors=("rgb", "thermal")):
     return build_network("mm_sam_adapter", "compact", sensors, classes)
 
 
-def test_a_recipe_on_the_world_ends_in_a_folder_that_the_pipeline_loads(tmp_path):
+def test_a_recipe_on_the_world_ends_in_a_folder_that_the_pipeline_loads(tmp_path, silent):
     recipe = load_recipe("mm_sam_adapter_world", TINY)
-    spec = run_recipe(recipe, Places(tmp_path / "run", None, tmp_path / "cache", 1), Silent)
+    spec = run_recipe(recipe, Places(tmp_path / "run", None, tmp_path / "cache", 1), silent)
     assert read_spec(tmp_path / "run" / "model" / "model.yaml") == spec
     assert (spec.modalities, spec.labels, spec.input_pixels) == (("rgb", "thermal", "lidar"), "world", 64 * 96)
     assert len(load_model(ModelConfig(checkpoint=str(tmp_path / "run" / "model"))).labels) == 12
 
 
-def test_a_sensor_that_the_dataset_lacks_is_refused(tmp_path):
+def test_what_is_squashed_in_training_is_said_and_may_be_meant(tmp_path, caplog, silent):
+    places = Places(tmp_path / "run", None, tmp_path / "cache", 1)
+    run_recipe(load_recipe("mm_sam_adapter_world", TINY), places, silent)  # 64 x 96 of 480 x 640
+    assert "data.size 64x96 has another aspect than the images (480x640)" in caplog.text
+    caplog.clear()
+    meant = load_recipe("mm_sam_adapter_world", {**TINY, "data.squash": True})
+    spec = run_recipe(meant, Places(tmp_path / "meant", None, tmp_path / "cache", 1), silent)
+    assert spec.squash_to == (64, 96) and "aspect" not in caplog.text
+
+
+def test_weights_can_be_meant_for_another_area_than_they_are_validated_at(tmp_path, silent):
+    recipe = load_recipe("mm_sam_adapter_world", {**TINY, "data.input_pixels": 480_000})
+    run_recipe(recipe, Places(tmp_path / "run", None, tmp_path / "cache", 1), silent)
+    assert read_spec(tmp_path / "run/model/model.yaml").input_pixels == 480_000
+
+
+def test_a_sensor_that_the_dataset_lacks_is_refused(tmp_path, silent):
     recipe = load_recipe("mm_sam_adapter_world", {**TINY, "sensors": ["rgb", "event"]})
     with pytest.raises(SamsegError, match="sensors: expected some of rgb, thermal, lidar, which world has, got event"):
-        run_recipe(recipe, Places(tmp_path / "run", None, tmp_path / "cache", 1), Silent)
+        run_recipe(recipe, Places(tmp_path / "run", None, tmp_path / "cache", 1), silent)
 
 
 def test_fine_tuning_takes_what_fits_and_says_what_stays_fresh(tmp_path, caplog):
@@ -66,10 +69,10 @@ def test_fine_tuning_takes_what_fits_and_says_what_stays_fresh(tmp_path, caplog)
     assert "left fresh: " in caplog.text and "x_stems.lidar" in caplog.text and "decode_head" in caplog.text
 
 
-def test_two_runs_do_not_write_into_one_folder(tmp_path):
+def test_two_runs_do_not_write_into_one_folder(tmp_path, silent):
     with locked(tmp_path / "run", ""), pytest.raises(SamsegError, match=r"run is in use .*choose another --out"):
         run_recipe(
-            load_recipe("mm_sam_adapter_world", TINY), Places(tmp_path / "run", None, tmp_path / "cache"), Silent
+            load_recipe("mm_sam_adapter_world", TINY), Places(tmp_path / "run", None, tmp_path / "cache"), silent
         )
     assert not (tmp_path / "cache").exists()
 
@@ -133,10 +136,10 @@ def test_a_resnet_is_filled_from_a_file_whose_classifier_is_left_aside(tmp_path)
         start_weights(adapter(3), load_recipe("ad_sam_world", {"resnet_checkpoint": str(tmp_path / "resnet.pth")}))
 
 
-def test_recomputed_activations_end_in_the_same_weights(tmp_path):
+def test_recomputed_activations_end_in_the_same_weights(tmp_path, silent):
     ends = []
     for name, spare in (("kept", False), ("spared", True)):
         recipe = load_recipe("mm_sam_adapter_world", {**TINY, "activation_checkpointing": spare})
-        run_recipe(recipe, Places(tmp_path / name, None, tmp_path / "cache", 1), Silent)
+        run_recipe(recipe, Places(tmp_path / name, None, tmp_path / "cache", 1), silent)
         ends.append(load_model(ModelConfig(checkpoint=str(tmp_path / name / "model"))).network.state_dict())
     assert all(torch.allclose(value, ends[1][name], atol=1e-5) for name, value in ends[0].items())

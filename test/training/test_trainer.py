@@ -83,7 +83,7 @@ def test_the_loop_improves_on_its_start_and_keeps_its_recipe(tmp_path):
     recipe = toy_recipe()
     fit(recipe, tmp_path)
     measured = summary(read_log(tmp_path))
-    assert measured["best_miou"] > 95 > measured["start_miou"]
+    assert measured["best"] > 95 > measured["start"]
     assert load_recipe(tmp_path / "recipe.yaml") == recipe
     assert (tmp_path / "curves.html").read_text().count("<svg") == 1
     assert list((tmp_path / "tensorboard").iterdir())
@@ -165,7 +165,7 @@ def test_the_best_weights_are_kept_not_the_last(tmp_path):
         net,
     )
     rows = [row for row in read_log(tmp_path) if "val_miou" in row]
-    assert rows[-1]["val_miou"] < 50 < summary(read_log(tmp_path))["best_miou"]
+    assert rows[-1]["val_miou"] < 50 < summary(read_log(tmp_path))["best"]
     best = torch.load(tmp_path / "best.pt", weights_only=True)["network"]
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in best.items())
 

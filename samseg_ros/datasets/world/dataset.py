@@ -19,9 +19,13 @@ PERIOD_S = 0.1
 
 
 def drive(
-    split: str, condition_name: str, seed: int, frames: int, rig: Rig, start_stamp_ns: int = 0
+    split: str, condition_name: str, seed: int, frames: int, rig: Rig, start_stamp_ns: int = 0, first: int = 0
 ) -> Iterator[Capture]:
     """Yield consecutive frames of one drive through one scene, PERIOD_S apart.
+
+    Args:
+        start_stamp_ns: of frame 0.
+        first: number of the first frame that is yielded; below 0: what went before.
 
     Raises:
         SamsegError: no such split or condition.
@@ -32,7 +36,7 @@ def drive(
     start = rng.uniform(0.0, 2.0)
     pose = scene.ego_pose(start)
     light = draw_light(condition_name, rng, float(np.arctan2(pose[1, 0], pose[0, 0])))
-    for i in range(frames):
+    for i in range(first, first + frames):
         yield capture(scene, light, rig, start + i * PERIOD_S, rng, start_stamp_ns + round(i * PERIOD_S * 1e9))
 
 
@@ -59,10 +63,10 @@ class WorldDataset:
         """Name of frame i's condition."""
         return self.conditions[(self.first + i) % len(self.conditions)]
 
-    def capture(self, i: int) -> Capture:
-        """Render frame i with everything known about it."""
+    def capture(self, i: int, earlier: int = 0) -> Capture:
+        """Render frame i with everything known about it, or what the same drive saw so many periods earlier."""
         rig = make_rig(self.size, beams=(64, 32)[(self.first + i) // 6 % 4 == 3], full_turn=False)
-        return next(drive(self.split, self.condition_of(i), self.first + i, 1, rig))
+        return next(drive(self.split, self.condition_of(i), self.first + i, 1, rig, first=-earlier))
 
     def __getitem__(self, i: int) -> tuple[Frame, NDArray[np.uint8]]:
         if not 0 <= i < self.frames:

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from samseg_ros.datasets.labelled import Labelled, Sample
 from samseg_ros.datasets.world.dataset import WorldDataset
+from samseg_ros.types import Frame
 
 SCENES: Mapping[str, int] = {"train": 4500, "val": 60, "test": 360}
 """Scenes of each split where nobody says how many."""
@@ -33,6 +37,13 @@ class LabelledWorld:
     def __getitem__(self, index: int) -> Labelled:
         """Render one scene."""
         return self.scenes[index]
+
+    def with_depth(self, index: int) -> tuple[Frame, NDArray[np.uint8], NDArray[np.float32]]:
+        """Render one scene; beside it the depth (H, W), metres along the optical axis, infinity for sky."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        shot = self.scenes.capture(index)
+        return shot.frame, shot.labels, shot.depth
 
 
 def open_world(split: str, scenes: int | None = None) -> LabelledWorld:

@@ -14,10 +14,20 @@ from scipy.spatial.transform import Rotation
 
 from samseg_ros.datasets.world.dataset import PERIOD_S, drive
 from samseg_ros.datasets.world.scene import SPLITS
-from samseg_ros.datasets.world.sensors import BASE_FRAME, CAMERA_FRAME, LIDAR_FRAME, Capture, Rig, make_rig
+from samseg_ros.datasets.world.sensors import (
+    BASE_FRAME,
+    CAMERA_FRAME,
+    LIDAR_FRAME,
+    THERMAL_FRAME,
+    Capture,
+    Rig,
+    beside,
+    make_rig,
+)
 from samseg_ros.datasets.world.weather import CONDITIONS, condition
 from samseg_ros.errors import SamsegError, nearest
-from samseg_ros.types import PointCloud
+from samseg_ros.labels import format_label_info, load_labels
+from samseg_ros.types import Camera, PointCloud
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 START_NS = 1_700_000_000_000_000_000
@@ -28,6 +38,7 @@ TOPICS = {
     "/thermal/camera_info": "sensor_msgs/msg/CameraInfo",
     "/lidar/points": "sensor_msgs/msg/PointCloud2",
     "/ground_truth/labels": "sensor_msgs/msg/Image",
+    "/ground_truth/label_info": "std_msgs/msg/String",
     "/ground_truth/depth": "sensor_msgs/msg/Image",
     "/ground_truth/condition": "std_msgs/msg/String",
     "/tf_static": "tf2_msgs/msg/TFMessage",
@@ -42,12 +53,14 @@ def write_recording(
     seed: int = 0,
     size: tuple[int, int] = (480, 640),
     progress: Callable[[int, int], None] | None = None,
+    thermal_offset: tuple[float, float] = (0.0, 0.0),
 ) -> Path:
     """Write one drive per condition, one after the other at 10 Hz, into a new bag.
 
     Args:
         path: folder of the bag; must not exist. size: camera (height, width).
         progress: called with (frames done, frames in all).
+        thermal_offset: metres to the right of the camera and degrees of turn to the right; (0, 0): the same view.
 
     Raises:
         SamsegError: the folder exists, or no such split or condition.
@@ -60,7 +73,7 @@ def write_recording(
     for name in conditions:
         condition(name)  # raises before anything is written
     path.parent.mkdir(parents=True, exist_ok=True)
-    rig, done = make_rig(size), 0
+    rig, done = make_rig(size, camera_from_thermal=beside(*thermal_offset) if any(thermal_offset) else None), 0
     with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
         links = {topic: writer.add_connection(topic, kind, typestore=STORE) for topic, kind in TOPICS.items()}
 
@@ -68,6 +81,8 @@ def write_recording(
             writer.write(links[topic], stamp_ns, STORE.serialize_cdr(message, TOPICS[topic]))
 
         write("/tf_static", START_NS, _transforms(rig))
+        meanings = format_label_info(load_labels("world"))
+        write("/ground_truth/label_info", START_NS, _type("std_msgs/msg/String")(data=meanings))
         for part, name in enumerate(conditions):
             start = START_NS + round(part * frames_per_condition * PERIOD_S * 1e9)
             for shot in drive(split, name, 100_000 + 1000 * seed + part, frames_per_condition, rig, start):
@@ -93,12 +108,12 @@ def _messages(shot: Capture, rig: Rig) -> dict[str, Any]:
     if frame.thermal is None or frame.points is None:
         raise SamsegError("a capture without thermal image or point cloud cannot be recorded")
     optical, lidar = _header(frame.stamp_ns, CAMERA_FRAME), _header(frame.stamp_ns, LIDAR_FRAME)
-    info = _camera_info(optical, rig)
+    thermal = _header(frame.stamp_ns, CAMERA_FRAME if rig.thermal_camera is None else THERMAL_FRAME)
     return {
-        "/camera/camera_info": info,
+        "/camera/camera_info": _camera_info(optical, rig.camera),
         "/camera/image_raw": _image(optical, frame.image, "rgb8"),
-        "/thermal/camera_info": info,
-        "/thermal/image_raw": _image(optical, frame.thermal, "16UC1"),
+        "/thermal/camera_info": _camera_info(thermal, rig.thermal_camera or rig.camera),
+        "/thermal/image_raw": _image(thermal, frame.thermal, "16UC1"),
         "/lidar/points": _cloud(lidar, frame.points),
         "/ground_truth/labels": _image(optical, shot.labels, "mono8"),
         "/ground_truth/depth": _image(optical, np.where(np.isfinite(shot.depth), shot.depth, np.nan), "32FC1"),
@@ -119,8 +134,7 @@ def _image(header: Any, array: NDArray[Any], encoding: str) -> Any:
     )
 
 
-def _camera_info(header: Any, rig: Rig) -> Any:
-    camera = rig.camera
+def _camera_info(header: Any, camera: Camera) -> Any:
     roi = _type("sensor_msgs/msg/RegionOfInterest")(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
     return _type("sensor_msgs/msg/CameraInfo")(
         header=header,
@@ -154,10 +168,11 @@ def _cloud(header: Any, points: PointCloud) -> Any:
 
 
 def _transforms(rig: Rig) -> Any:
-    """base_from_sensor for both sensors, as /tf_static gives them: parent base_link, child the sensor."""
-    return _type("tf2_msgs/msg/TFMessage")(
-        transforms=[_transform(CAMERA_FRAME, rig.base_from_camera), _transform(LIDAR_FRAME, rig.base_from_lidar)]
-    )
+    """base_from_sensor for each sensor, as /tf_static gives them: parent base_link, child the sensor."""
+    poses = {CAMERA_FRAME: rig.base_from_camera, LIDAR_FRAME: rig.base_from_lidar}
+    if rig.camera_from_thermal is not None:
+        poses[THERMAL_FRAME] = rig.base_from_camera @ rig.camera_from_thermal
+    return _type("tf2_msgs/msg/TFMessage")(transforms=[_transform(child, pose) for child, pose in poses.items()])
 
 
 def _transform(child: str, pose: NDArray[np.float64]) -> Any:

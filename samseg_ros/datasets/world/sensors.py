@@ -1,15 +1,16 @@
-"""The world's sensor rig: a camera, a thermal camera that shares its view, and a spinning LiDAR."""
+"""The world's sensor rig: a camera, a thermal camera (by default with the same view), and a spinning LiDAR."""
 
 # mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from samseg_ros.datasets.world import casting, shading, surfaces
 from samseg_ros.datasets.world.light import SUN_RGB
@@ -19,6 +20,8 @@ from samseg_ros.datasets.world.weather import Light
 from samseg_ros.types import Camera, Frame, PointCloud
 
 CAMERA_FRAME, LIDAR_FRAME, BASE_FRAME = "camera_optical", "lidar", "base_link"
+THERMAL_FRAME = "thermal_optical"
+"""Of a thermal camera that does not share the camera's view."""
 SHADOW_CELLS, SHADOW_HALF_M = 640, 60.0
 KELVIN = 273.15
 COUNTS_PER_K = 100.0
@@ -36,6 +39,10 @@ class Rig:
     """(A,) radians, ascending."""
     elevation: NDArray[np.float64]
     """(E,) radians."""
+    thermal_camera: Camera | None = None
+    """None: it shares the camera's view."""
+    camera_from_thermal: NDArray[np.float64] | None = None
+    """(4, 4), None: it shares the camera's view."""
 
     @property
     def camera_from_lidar(self) -> NDArray[np.float64]:
@@ -43,11 +50,20 @@ class Rig:
         return np.linalg.inv(self.base_from_camera) @ self.base_from_lidar
 
 
-def make_rig(size: tuple[int, int] = (480, 640), beams: int = 64, columns: int = 1024, full_turn: bool = True) -> Rig:
+def make_rig(
+    size: tuple[int, int] = (480, 640),
+    beams: int = 64,
+    columns: int = 1024,
+    full_turn: bool = True,
+    camera_from_thermal: NDArray[np.float64] | None = None,
+    thermal_camera: Camera | None = None,
+) -> Rig:
     """Return the rig for a camera of (height, width) pixels.
 
     Args:
         full_turn: scan all around; otherwise only what the camera can see (faster, the same points there).
+        camera_from_thermal: (4, 4), metres: gives the thermal camera a place of its own, see `beside`.
+        thermal_camera: its intrinsics there, a pinhole; default: those of the camera.
     """
     height, width = size
     focal = 0.72 * width
@@ -59,7 +75,19 @@ def make_rig(size: tuple[int, int] = (480, 640), beams: int = 64, columns: int =
     azimuth = (np.arange(columns) + 0.5) * 2 * np.pi / columns - np.pi
     if not full_turn:
         azimuth = azimuth[np.abs(azimuth) < 0.78]
-    return Rig(camera, base_from_camera, base_from_lidar, azimuth, np.deg2rad(np.linspace(-22.0, 13.0, beams)))
+    elevation = np.deg2rad(np.linspace(-22.0, 13.0, beams))
+    if camera_from_thermal is None:
+        return Rig(camera, base_from_camera, base_from_lidar, azimuth, elevation)
+    own = replace(thermal_camera or camera, frame_id=THERMAL_FRAME)
+    return Rig(camera, base_from_camera, base_from_lidar, azimuth, elevation, own, camera_from_thermal)
+
+
+def beside(right_m: float, yaw_deg: float) -> NDArray[np.float64]:
+    """Return (4, 4) camera_from_thermal of a thermal camera to the right of the camera, turned to the right."""
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_euler("y", yaw_deg, degrees=True).as_matrix()  # y points down
+    pose[0, 3] = right_m
+    return pose
 
 
 @dataclass(frozen=True)
@@ -78,27 +106,22 @@ def capture(scene: Scene, light: Light, rig: Rig, t: float, rng: np.random.Gener
     """Render the scene at time t (seconds)."""
     rows, base = scene.primitives(t), scene.ego_pose(t)
     pose = base @ rig.base_from_camera
-    k, (height, width) = rig.camera.k, (rig.camera.height, rig.camera.width)
-    depth, index = casting.cast_camera(rows, scene.ground, pose, k, height, width)
     basis = casting.sun_basis(light.sun_direction)
     center = pose[:3, 3] + 40.0 * np.array([base[0, 0], base[1, 0], 0.0])
     cells = SHADOW_CELLS if light.table[SUN_RGB : SUN_RGB + 3].max() > 0.02 else 1
     shadow = casting.cast_shadow(rows, basis, center, SHADOW_HALF_M, cells)
     lamps = rows[(rows[:, MATERIAL] == Material.LAMP) & (np.abs(rows[:, CX] - pose[0, 3]) < 70)][:, [CX, CY, CZ]]
-    radiance, heat, labels = shading.shade(
-        depth,
-        index,
-        rows,
-        scene.ground,
-        pose,
-        k,
-        light.table,
-        shadow,
-        basis,
-        center,
-        SHADOW_HALF_M,
-        np.ascontiguousarray(lamps),
-    )
+    sunlight = shadow, basis, center, SHADOW_HALF_M, np.ascontiguousarray(lamps)
+
+    def look(camera: Camera, pose: NDArray[np.float64]) -> Any:
+        """Return radiance, temperature, labels and depth."""
+        depth, index = casting.cast_camera(rows, scene.ground, pose, camera.k, camera.height, camera.width)
+        shaded = shading.shade(depth, index, rows, scene.ground, pose, camera.k, light.table, *sunlight)
+        return *shaded, depth
+
+    radiance, heat, labels, depth = look(rig.camera, pose)
+    if rig.thermal_camera is not None and rig.camera_from_thermal is not None:
+        heat = look(rig.thermal_camera, pose @ rig.camera_from_thermal)[1]
     frame = Frame(
         image=expose(radiance, light, rig, pose, rng),
         stamp_ns=stamp_ns,
@@ -107,6 +130,8 @@ def capture(scene: Scene, light: Light, rig: Rig, t: float, rng: np.random.Gener
         points=scan(rows, scene, light, rig, base, rng, stamp_ns),
         camera=rig.camera,
         camera_from_lidar=rig.camera_from_lidar,
+        thermal_camera=rig.thermal_camera,
+        camera_from_thermal=rig.camera_from_thermal,
     )
     return Capture(frame, labels, depth, light.condition.name)
 

@@ -25,6 +25,10 @@ class LatentSettings(BaseModel):
     beta_adv: float = Field(0.8, ge=0, description="Weight of the adversarial loss, times its adaptive weight.")
     gamma: float = Field(1.0, ge=0, description="Weight of the commitment loss.")
     beta_commit: float = Field(0.25, ge=0, description="Pull of the latents towards their codes (eq. 6).")
+    judge_width: int = Field(64, ge=8, multiple_of=8, description="Channels of the discriminator's first layer.")
+    features: str = Field(
+        "", description="torchvision's vgg16 weights for the perceptual loss; empty: our own encoder."
+    )
     adversarial_start: int = Field(10_000, ge=0, description="Step from which the adversarial loss counts.")
 
 

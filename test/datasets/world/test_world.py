@@ -5,13 +5,17 @@ import pytest
 from rosbags.highlevel import AnyReader
 
 from samseg_ros.config import Config
+from samseg_ros.datasets.bag import open_bag
+from samseg_ros.datasets.bag_frames import bag_calibration
+from samseg_ros.datasets.bag_topics import guess_topics
 from samseg_ros.datasets.world import CONDITIONS, WorldDataset, drive, make_rig, write_recording
 from samseg_ros.datasets.world.primitives import CLASS, FAMILY, World
 from samseg_ros.datasets.world.scene import make_scene
-from samseg_ros.datasets.world.sensors import COUNTS_PER_K, KELVIN
+from samseg_ros.datasets.world.sensors import COUNTS_PER_K, KELVIN, beside
 from samseg_ros.errors import SamsegError
 from samseg_ros.sensing.convert import color_image, point_cloud, thermal_image, transform_matrix
 from samseg_ros.sensing.projection import project
+from samseg_ros.types import Camera
 
 SMALL = (96, 128)
 
@@ -118,10 +122,33 @@ def test_a_recording_holds_what_was_rendered(tmp_path):
                 assert np.allclose(camera_from_lidar, rig.camera_from_lidar, atol=1e-12)
     times = stamps.pop("/camera/image_raw")
     assert np.diff(times).tolist() == [100_000_000] * 3
-    assert stamps.pop("/tf_static") == times[:1]
+    assert stamps.pop("/tf_static") == stamps.pop("/ground_truth/label_info") == times[:1]
     assert all(other == times for other in stamps.values())
     with pytest.raises(SamsegError, match="exists already"):
         write_recording(path)
+
+
+def test_a_recording_with_a_thermal_camera_beside_the_camera_says_where_it_stands(tmp_path):
+    path = write_recording(tmp_path / "bag", "test", ("night",), 1, size=SMALL, thermal_offset=(0.3, 90.0))
+    with open_bag(path) as bag:
+        topics = guess_topics(bag)
+        assert (
+            bag.first(topics.thermal).header.frame_id
+            == bag.first(topics.thermal_info).header.frame_id
+            == "thermal_optical"
+        )
+        pose = bag_calibration(bag, topics).lookup("camera_optical", "thermal_optical")
+    assert pose @ [0, 0, 1, 1] == pytest.approx([1.3, 0, 0, 1])  # a metre ahead of it is further to the right
+
+
+def test_a_thermal_camera_of_its_own_changes_no_other_sensor():
+    own = Camera(64, 48, np.array([[50.0, 0, 31.5], [0, 50, 23.5], [0, 0, 1]]))
+    rig = make_rig(SMALL, camera_from_thermal=beside(0.3, 2.0), thermal_camera=own)
+    usual, moved = shot(size=SMALL), next(drive("test", "day", 3, 1, rig))
+    assert np.array_equal(usual.frame.image, moved.frame.image) and np.array_equal(usual.labels, moved.labels)
+    assert usual.frame.thermal_camera is usual.frame.camera_from_thermal is None
+    assert moved.frame.thermal.shape == (48, 64)
+    assert moved.frame.thermal_camera.k.tolist() == own.k.tolist()
 
 
 @pytest.mark.parametrize(("split", "conditions"), [("tset", ("day",)), ("test", ("day", "foo"))])
