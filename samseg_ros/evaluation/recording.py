@@ -6,7 +6,6 @@ ROS, so that both recordings look alike.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,9 +18,9 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from samseg_ros.labels import LabelSet
+from samseg_ros.labels import LabelSet, format_label_info
 from samseg_ros.sensing import convert
-from samseg_ros.types import UNLABELLED, PointCloud, Segmentation
+from samseg_ros.types import PointCloud, Segmentation
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 NODE = "/fusion_node"
@@ -30,17 +29,20 @@ ARRAY, TF = "diagnostic_msgs/msg/DiagnosticArray", "tf2_msgs/msg/TFMessage"
 
 MASK, CONFIDENCE, CLOUD_OUT = f"{NODE}/output/mask", f"{NODE}/output/confidence", f"{NODE}/output/pointcloud"
 CLASS_CONFIDENCE, LABEL_INFO = f"{NODE}/output/class_confidence", f"{NODE}/output/label_info"
-OVERLAY, LIDAR_DEPTH = f"{NODE}/debug/overlay", f"{NODE}/debug/lidar_depth"
+FUSED, OVERLAY, LIDAR_DEPTH = (f"{NODE}/debug/{name}" for name in ("fused", "overlay", "lidar_depth"))
 OUTPUTS: Mapping[str, str] = {
     MASK: IMAGE,
     CONFIDENCE: IMAGE,
     CLASS_CONFIDENCE: ARRAY,
     LABEL_INFO: STRING,
     CLOUD_OUT: CLOUD,
+    FUSED: IMAGE,
     OVERLAY: IMAGE,
     LIDAR_DEPTH: IMAGE,
 }
 """Topic → type of everything that is recorded; the node's own names."""
+NOT_ALWAYS_OFFERED = (FUSED,)
+"""Topics that a node has only where its model makes them."""
 
 FOREVER = QosTime(9223372036, 854775807)
 LATCHED = Qos(
@@ -137,13 +139,9 @@ def class_confidence(labels: LabelSet, segmentation: Segmentation) -> Any:
     )
 
 
-def label_info(labels: LabelSet) -> Any:
-    """Make the std_msgs/String with the JSON of ids, names and colours."""
-    classes = [
-        {"id": index, "name": name, "color": [int(c) for c in color]}
-        for index, (name, color) in enumerate(zip(labels.names, labels.colors, strict=True))
-    ]
-    return _type(STRING)(data=json.dumps({"name": labels.name, "classes": classes, "unlabelled": UNLABELLED}))
+def label_info(labels: LabelSet, others: Mapping[str, LabelSet] | None = None) -> Any:
+    """Make the std_msgs/String with the JSON of ids, names and colours (`format_label_info`)."""
+    return _type(STRING)(data=format_label_info(labels, others))
 
 
 def _type(name: str) -> Any:

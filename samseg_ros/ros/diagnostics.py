@@ -32,6 +32,13 @@ class Diagnostics:
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._timer = node.create_timer(period_s, self.publish, clock=STEADY)
 
+    def repeat_every(self, period_s: float) -> None:
+        """Change the seconds between messages."""
+        period_ns = round(period_s * 1e9)
+        if period_ns != self._timer.timer_period_ns:
+            self._timer.timer_period_ns = period_ns
+            self._timer.reset()  # else the old period ends first
+
     def publish(self) -> None:
         """Publish now."""
         verdicts = self._verdicts()

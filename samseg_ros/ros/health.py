@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from samseg_ros.config import DiagnosticsConfig
+from samseg_ros.errors import InputError, SamsegError
 
 OK, WARN, ERROR = 0, 1, 2
 """Levels of diagnostic_msgs/DiagnosticStatus."""
@@ -23,6 +24,30 @@ class Verdict:
     values: dict[str, str]
     logged: bool = False
     """Whether the message was logged when it happened, or is not worth it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One row: what was looked at, and what was found."""
+
+    what: str
+    level: int
+    """`OK`; `WARN`: used all the same; `ERROR`: cannot be used."""
+    found: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        """As one clause of a line."""
+        return f"{self.what}: {self.found}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+def failure(what: str, error: Exception) -> Check:
+    """Make the row of an error; those of this package say the remedy behind a semicolon."""
+    if isinstance(error, InputError):
+        return Check(what, ERROR, f"{error.what}: expected {error.expected}, got {error.got}", error.remedy)
+    text = str(error) if isinstance(error, SamsegError) else f"{type(error).__name__}: {error}"
+    found, _, remedy = text.partition("; ")
+    return Check(what, ERROR, found, remedy)
 
 
 @dataclass(slots=True)
@@ -43,6 +68,8 @@ class InputHealth:
     """What is wrong with the data now; empty once good data came."""
     note: str = ""
     """What is odd about data that is used all the same."""
+    details: dict[str, str] = field(default_factory=dict)
+    """Further values, shown as they are."""
     frame_id: str = ""
     """Of the last message."""
     offset_s: float | None = None
@@ -125,7 +152,7 @@ class InputHealth:
             "bad": str(self.bad),
             "topic": self.topic,
         }
-        return Verdict(level, message, values, logged)
+        return Verdict(level, message, values | self.details, logged)
 
     def _unmatched(self) -> str:
         if self.name == "image":

@@ -23,6 +23,7 @@ INPUTS: dict[str, tuple[str, type]] = {
     "thermal": ("~/input/thermal", Image),
     "lidar": ("~/input/pointcloud", PointCloud2),
     "camera_info": ("~/input/image/camera_info", CameraInfo),
+    "thermal_info": ("~/input/thermal/camera_info", CameraInfo),
 }
 """Name → topic before remapping, message type. An Image is taken from ``…/compressed`` as well."""
 
@@ -78,9 +79,20 @@ class Input:
 
     def why_nothing(self) -> str:
         """Say why no message comes, with the remedy."""
+        return qos.why_nothing(*self._asked())
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return the same as pairs of what is wrong and what to do."""
+        return qos.problems(*self._asked())
+
+    def offers(self) -> str:
+        """Say who publishes here, and how reliably."""
+        return qos.offers(self._node, self._kinds)
+
+    def _asked(self) -> tuple[Node, dict[str, str], ReliabilityPolicy, str]:
         kinds = {topic: f"sensor_msgs/msg/{kind.__name__}" for topic, kind in self._kinds.items()}
         asked = next((r for r, _ in self._open.values()), ReliabilityPolicy.RELIABLE)
-        return qos.why_nothing(self._node, kinds, asked, self.private)
+        return self._node, kinds, asked, self.private
 
     def _reliability(self, topic: str) -> ReliabilityPolicy:
         fixed = qos.FIXED.get(self._config.reliability)

@@ -7,6 +7,7 @@ sensor_msgs_py or vision_msgs.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
@@ -78,7 +79,10 @@ def point_cloud(message: Any) -> PointCloud:
     """Read x, y, z and intensity, with sensor_msgs_py where it is installed."""
     reader = optional("sensor_msgs_py.point_cloud2")
     is_padded = message.row_step != message.width * message.point_step  # sensor_msgs_py does not look at row_step
-    return convert.point_cloud(message) if reader is None or is_padded else point_cloud_with(reader, message)
+    is_swapped = message.is_bigendian != (sys.byteorder == "big")  # it would swap the message's own bytes, each time
+    return (
+        convert.point_cloud(message) if reader is None or is_padded or is_swapped else point_cloud_with(reader, message)
+    )
 
 
 def point_cloud_with(reader: Any, message: Any) -> PointCloud:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header, String
 
-from samseg_ros.labels import LabelSet
+from samseg_ros.labels import LabelSet, format_label_info
 from samseg_ros.sensing import convert
-from samseg_ros.types import UNLABELLED, Segmentation
+from samseg_ros.sensing.run_length import run_lengths
+from samseg_ros.types import Segmentation
 
 
 def image_message(header: Header, array: NDArray[Any], encoding: str) -> Image:
@@ -37,13 +38,14 @@ def _filled(message: Any, fields: dict[str, Any]) -> Any:
     return message
 
 
-def label_info(labels: LabelSet) -> String:
-    """Say which id is what, as JSON."""
-    classes = [
-        {"id": index, "name": name, "color": [int(c) for c in color]}
-        for index, (name, color) in enumerate(zip(labels.names, labels.colors, strict=True))
-    ]
-    return String(data=json.dumps({"name": labels.name, "classes": classes, "unlabelled": UNLABELLED}))
+def run_length_message(header: Header, mask: NDArray[np.uint8]) -> Image:
+    """Make an Image that says mono8 and the size of an (H, W) mask, its data packed as Autoware does it."""
+    return _filled(Image(header=header), convert.image_fields(mask, "mono8") | {"data": run_lengths(mask)})
+
+
+def label_info(labels: LabelSet, others: Mapping[str, LabelSet]) -> String:
+    """Say which id is what, as JSON (`format_label_info`)."""
+    return String(data=format_label_info(labels, others))
 
 
 def class_confidence(header: Header, labels: LabelSet, segmentation: Segmentation) -> DiagnosticArray:

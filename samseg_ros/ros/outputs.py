@@ -13,8 +13,9 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header, String
 
-from samseg_ros import drawing, posterior
-from samseg_ros.config import Config
+from samseg_ros import autoware, drawing, posterior
+from samseg_ros.autoware import AutowareIds
+from samseg_ros.config import AutowareConfig, Config
 from samseg_ros.labels import LabelSet
 from samseg_ros.ros import messages
 from samseg_ros.ros.interop import optional
@@ -34,6 +35,8 @@ class Result:
     segmentation: Segmentation
     config: Config
     labels: LabelSet
+    ids: AutowareIds = autoware.NONE
+    """What is published in Autoware's ids."""
     _projection: LidarImage | None = None
 
     def projection(self) -> LidarImage | None:
@@ -47,6 +50,13 @@ def _mask(result: Result) -> Any:
     return messages.image_message(result.header, result.segmentation.labels, "mono8")
 
 
+def _mask_rle(result: Result) -> Any:
+    if result.ids.mask is None:
+        return None
+    ids = autoware.mask_ids(result.segmentation, result.ids.mask, result.config.autoware.min_confidence)
+    return messages.run_length_message(result.header, ids)
+
+
 def _confidence(result: Result) -> Any:
     confidence, encoding = result.segmentation.confidence, result.config.publish.confidence_encoding
     shown = confidence if encoding == "mono8" else confidence.astype(np.float32) / np.float32(255)
@@ -54,8 +64,8 @@ def _confidence(result: Result) -> Any:
 
 
 def _class_probabilities(result: Result) -> Any:
-    stride = result.config.publish.probabilities_stride
-    cells = posterior.probabilities(result.segmentation.logits, result.frame.size, stride)
+    stride, segmentation = result.config.publish.probabilities_stride, result.segmentation
+    cells = posterior.probabilities(segmentation.logits, result.frame.size, stride, segmentation.published_from_model)
     return messages.image_message(result.header, cells, f"8UC{cells.shape[2]}")
 
 
@@ -67,15 +77,21 @@ def _painted_cloud(result: Result) -> Any:
     projection, points = result.projection(), result.frame.points
     if projection is None or points is None:
         return None
-    painted = posterior.at_pixels(result.segmentation, projection.pixels)
+    class_id, probability, entropy = posterior.at_pixels(result.segmentation, projection.pixels)
+    painted = convert.painted_cloud_fields(points.xyz, result.ids.painted(class_id), probability, entropy)
     header = Header(stamp=result.header.stamp, frame_id=points.frame_id)
-    return messages.cloud_message(header, convert.painted_cloud_fields(points.xyz, *painted))
+    return messages.cloud_message(header, painted)
 
 
 def _overlay(result: Result) -> Any:
     alpha = result.config.publish.overlay_alpha
     picture = drawing.overlay(result.frame.image, result.segmentation.labels, result.labels.palette(), alpha)
     return messages.image_message(result.header, picture, "rgb8")
+
+
+def _fused(result: Result) -> Any:
+    picture = result.segmentation.fused  # None too where the listener came during inference
+    return None if picture is None else messages.image_message(result.header, picture, "rgb8")
 
 
 def _color_mask(result: Result) -> Any:
@@ -90,10 +106,12 @@ def _lidar_depth(result: Result) -> Any:
 
 OUTPUTS: dict[str, tuple[type, Callable[[Result], Any]]] = {
     "~/output/mask": (Image, _mask),
+    f"~/{autoware.MASK_TOPIC}": (Image, _mask_rle),
     "~/output/confidence": (Image, _confidence),
     "~/output/class_probabilities": (Image, _class_probabilities),
     "~/output/class_confidence": (DiagnosticArray, _class_confidence),
-    "~/output/pointcloud": (PointCloud2, _painted_cloud),
+    f"~/{autoware.CLOUD_TOPIC}": (PointCloud2, _painted_cloud),
+    "~/debug/fused": (Image, _fused),
     "~/debug/overlay": (Image, _overlay),
     "~/debug/color_mask": (Image, _color_mask),
     "~/debug/lidar_depth": (Image, _lidar_depth),
@@ -112,32 +130,51 @@ def warm_up(config: Config, labels: LabelSet) -> None:
     )
     blank = np.zeros(frame.size, np.uint8)
     logits, share = np.zeros((classes, 2, 2), np.float32), np.zeros(classes)
-    result = Result(Header(), frame, Segmentation(blank, blank, logits, share, share), config, labels)
+    segmentation = Segmentation(blank, blank, logits, share, share, fused=frame.image)
+    result = Result(Header(), frame, segmentation, config, labels)
     for _, make in OUTPUTS.values():
         make(result)
 
 
 class Outputs:
-    """The publishers of one configured node."""
+    """The publishers of one configured node.
 
-    def __init__(self, node: LifecycleNode, labels: LabelSet) -> None:
+    Args:
+        node: the owner.
+        labels: classes of the masks.
+        makes_fused: whether the model makes a fused picture; if not, its topic is not offered.
+        config: what is published in Autoware's ids.
+
+    Raises:
+        SamsegError: there is no table from these classes to Autoware's ids (`autoware.load_ids`).
+    """
+
+    def __init__(self, node: LifecycleNode, labels: LabelSet, makes_fused: bool, config: AutowareConfig) -> None:
         self._node = node
+        self._ids = autoware.load_ids(config, labels)
+        left_out: dict[Callable[[Result], Any], bool] = {_fused: not makes_fused, _mask_rle: self._ids.mask is None}
         self._makers: list[tuple[Any, Callable[[Result], Any]]] = []
         for topic, (kind, make) in OUTPUTS.items():
-            self._makers.append((self._publisher(kind, topic), make))
+            if not left_out.get(make, False):
+                self._makers.append((self._publisher(kind, topic), make))
         self._latched = [node.create_publisher(String, "~/output/label_info", LATCHED)]
-        self._latched[0].publish(messages.label_info(labels))
+        self._latched[0].publish(messages.label_info(labels, self._ids.topics()))
         vision = optional("vision_msgs.msg")
         if vision is not None:
             self._add_vision(vision, labels)
 
     def publish(self, result: Result) -> None:
         """Publish what somebody listens to."""
+        result.ids = self._ids
         for publisher, make in self._makers:
             if publisher.get_subscription_count():
                 message = make(result)
                 if message is not None:
                     publisher.publish(message)
+
+    def wants_fused(self) -> bool:
+        """Whether somebody listens to the fused picture, which only the network can make."""
+        return any(make is _fused and publisher.get_subscription_count() for publisher, make in self._makers)
 
     def close(self) -> None:
         """Take the topics back."""

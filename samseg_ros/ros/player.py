@@ -10,15 +10,19 @@ import time
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from samseg_ros.datasets.bag import Message
 from samseg_ros.evaluation.replay import Replay, ReplayOptions, Watcher, open_replay
 from samseg_ros.ros.interop import optional
+from samseg_ros.ros.qos import LATCHED
 from samseg_ros.ros.replay_wire import DEPTH, NODE_INPUTS, TYPES, input_name, spinning
 
 LISTENER_WAIT_S = 30.0
-LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+WORD_EVERY_S = 10.0
+"""Of what it is that we wait for."""
+TF = "/tf"
+"""Transforms that change, played like the sensors (a full ROS 2 installation)."""
 
 
 def play(
@@ -27,6 +31,7 @@ def play(
     node_name: str = "",
     loop: bool = False,
     args: list[str] | None = None,
+    wait_s: float = LISTENER_WAIT_S,
 ) -> None:
     """Play a recording once, or for ever.
 
@@ -36,6 +41,7 @@ def play(
         node_name: publish onto this node's inputs instead of the recording's own topics.
         loop: start again at the end.
         args: of ROS (remappings and the like).
+        wait_s: longest wait for somebody to subscribe to the images; a node does once it has loaded its model.
 
     Raises:
         SamsegError: the recording or a topic cannot be used.
@@ -45,16 +51,28 @@ def play(
         watcher.opened(replay)
         publishers = _publishers(node, replay, node_name)
         _publish_transforms(node, replay)
-        image = publishers[replay.topics.image]
-        deadline = time.monotonic() + LISTENER_WAIT_S
-        while not image.get_subscription_count() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        _wait_for_listener(node, publishers[replay.topics.image], wait_s)
         while True:
             _once(replay, publishers, options.rate or 1.0, watcher)
             if not loop:
                 break
         for publisher in publishers.values():
             publisher.wait_for_all_acked()
+
+
+def _wait_for_listener(node: Node, image: Any, wait_s: float) -> None:
+    start = word = time.monotonic()
+    while not image.get_subscription_count():
+        now = time.monotonic()
+        if now - start >= wait_s:
+            node.get_logger().warning(
+                f"nobody subscribed to {image.topic_name} within {wait_s:g} s; playing all the same"
+            )
+            return
+        if now - word >= WORD_EVERY_S:
+            node.get_logger().info(f"waiting for a node to load its model and subscribe to {image.topic_name}")
+            word = now
+        time.sleep(0.1)
 
 
 def _publishers(node: Node, replay: Replay, node_name: str) -> dict[str, Any]:
@@ -65,6 +83,10 @@ def _publishers(node: Node, replay: Replay, node_name: str) -> dict[str, Any]:
             kind = replay.bag.topics[topic].type
             name = f"{node_name.rstrip('/')}/{input_name(field, kind)}" if node_name else topic
             result[topic] = node.create_publisher(TYPES[kind], name, qos)
+    tf2_msgs = optional("tf2_msgs.msg")
+    moving = replay.bag.topics.get(TF)
+    if tf2_msgs is not None and moving is not None and moving.type == "tf2_msgs/msg/TFMessage":
+        result[TF] = node.create_publisher(tf2_msgs.TFMessage, TF, qos)
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -24,6 +25,8 @@ SWITCH_INTERVAL_S = 2e-4
 """How long a busy Python thread may hold up the executor (default 5 ms; measured: up to 7 times less latency)."""
 PATIENCE_S = 1.2
 """For the frame in the works when the process is asked to end."""
+LIMIT_S = 2.5
+"""From being asked to the end, whatever happens: `ros2 launch` and users who wait are promised 3 s."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
@@ -72,9 +75,10 @@ def _cuda() -> Any:
 
 
 def run(make_node: Callable[[], Any], args: list[str] | None) -> int:
-    """Run a node until SIGINT or SIGTERM and return the exit code.
+    """Run a node until SIGINT or SIGTERM, which end the process; return an exit code only if it cannot start.
 
-    The main thread only waits for signals, so that neither a slow model nor a long start delays the end.
+    The main thread only waits for signals, so that neither a slow model nor a long start delays the end. It ends with
+    code 0, be it that a frame in the works was given up; with 1 where ending hung, saying what every thread was at.
     """
     asked_to_end: SimpleQueue[int] = SimpleQueue()  # its put() may be called from a signal handler
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -99,8 +103,9 @@ def run(make_node: Callable[[], Any], args: list[str] | None) -> int:
     for thread in threads:
         thread.start()
     code = asked_to_end.get()
-    _end(node, executor, threads, code)
-    return code
+    faulthandler.dump_traceback_later(LIMIT_S, exit=True)  # its own thread in C: it needs no interpreter lock
+    _end(node, executor, threads)
+    _leave(code)
 
 
 def _spin(executor: SingleThreadedExecutor, asked_to_end: SimpleQueue[int]) -> None:
@@ -117,7 +122,7 @@ def _spin(executor: SingleThreadedExecutor, asked_to_end: SimpleQueue[int]) -> N
             time.sleep(0.1)  # not a busy loop if it fails for good
 
 
-def _end(node: Any, executor: SingleThreadedExecutor, threads: list[threading.Thread], code: int) -> None:
+def _end(node: Any, executor: SingleThreadedExecutor, threads: list[threading.Thread]) -> None:
     ended = node.end(PATIENCE_S)
     executor.shutdown(timeout_sec=0.2)
     for thread in threads:
@@ -125,8 +130,15 @@ def _end(node: Any, executor: SingleThreadedExecutor, threads: list[threading.Th
     if ended and not any(thread.is_alive() for thread in threads):
         node.destroy_node()
         rclpy.try_shutdown()
-        return
-    get_logger("samseg_ros").info("ended while the model was at work")
+    else:
+        get_logger("samseg_ros").info("ended while the model was at work")
+
+
+def _leave(code: int) -> NoReturn:
+    """End without the interpreter's own shutdown.
+
+    It takes apart every module, torch's take two seconds of a processor; and it crashes where a thread is inside torch.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # a thread inside torch cannot be interrupted, and would crash the interpreter's own shutdown
+    os._exit(code)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 OUTPUT = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
@@ -20,6 +23,8 @@ LATCHED = QoSProfile(
 """Late joiners get the last message."""
 FIXED = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 """Values of qos.reliability other than auto."""
+MOST_NAMED = 6
+"""Topics that a remedy lists."""
 
 
 def input_qos(reliability: ReliabilityPolicy, depth: int) -> QoSProfile:
@@ -45,25 +50,62 @@ def why_nothing(node: Node, topics: dict[str, str], asked: ReliabilityPolicy, re
         asked: the reliability that our subscription asks for.
         remap: the topic's private name, to be named in the remedy.
     """
-    problems = dict.fromkeys(p for topic, kind in topics.items() for p in _problems(node, topic, kind, asked))
-    if problems:
-        return "; ".join(problems)
-    return f"nobody publishes there: check that the driver runs, or remap {remap}"
+    return "; ".join(f"{problem}; {remedy}" for problem, remedy in problems(node, topics, asked, remap))
 
 
-def _problems(node: Node, topic: str, kind: str, asked: ReliabilityPolicy) -> list[str]:
-    found = []
+def problems(node: Node, topics: dict[str, str], asked: ReliabilityPolicy, remap: str) -> list[tuple[str, str]]:
+    """Return what `why_nothing` says as pairs of what is wrong and what to do."""
+    pairs = (pair for topic, kind in topics.items() for pair in _problems(node, topic, kind, asked, remap))
+    return list(dict.fromkeys(pairs)) or [("nobody publishes there", _where_else(node, topics, remap))]
+
+
+def offers(node: Node, topics: Iterable[str]) -> str:
+    """Say who publishes on any of these topics and how reliably: ``/camera_driver (best effort)``."""
+    infos = [info for topic in topics for info in node.get_publishers_info_by_topic(topic)]
+    return ", ".join(sorted({f"{_publisher(info)} ({_reliability(info)})" for info in infos})) or "nobody"
+
+
+def _publisher(info: TopicEndpointInfo) -> str:
+    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+
+
+def _reliability(info: TopicEndpointInfo) -> str:
+    return str(info.qos_profile.reliability.name).lower().replace("_", " ")
+
+
+def _problems(node: Node, topic: str, kind: str, asked: ReliabilityPolicy, remap: str) -> Iterator[tuple[str, str]]:
     for info in node.get_publishers_info_by_topic(topic):
-        who = f"{info.node_namespace.rstrip('/')}/{info.node_name}"
-        offered = info.qos_profile.reliability
+        who, offered = _publisher(info), info.qos_profile.reliability
         if info.topic_type != kind:
-            found.append(f"{who} publishes {info.topic_type} on {topic}, expected {kind}")
+            yield (
+                f"{who} publishes {info.topic_type} on {topic}, expected {kind}",
+                f"remap {remap} to a topic of that type",
+            )
         elif asked == ReliabilityPolicy.RELIABLE and offered == ReliabilityPolicy.BEST_EFFORT:
-            found.append(f"QoS mismatch: {who} offers best effort, we ask for reliable; set qos.reliability to auto")
+            yield (
+                f"QoS mismatch: {who} offers best effort, we ask for reliable",
+                "set qos.reliability to auto",
+            )
         elif offered == ReliabilityPolicy.BEST_EFFORT:
-            found.append(
-                f"{who} is there but nothing comes; large best-effort messages need config/fastdds.xml on its side"
+            yield (
+                f"{who} is there but nothing comes",
+                "large best-effort messages need config/fastdds.xml on its side",
             )
         else:
-            found.append(f"{who} is there but sends nothing: check that its sensor or bag is running")
-    return found
+            yield f"{who} is there but sends nothing", "check that its sensor or bag is running"
+
+
+def _where_else(node: Node, topics: dict[str, str], remap: str) -> str:
+    """Say what to do about a topic without a publisher, with the topics of its type that have one."""
+    wanted = set(topics.values())
+    others = sorted(
+        name
+        for name, kinds in node.get_topic_names_and_types()
+        if wanted & set(kinds) and node.count_publishers(name) and not _is_ours(node, name)
+    )
+    choice = f", one of {', '.join(others[:MOST_NAMED])}{', …' * (len(others) > MOST_NAMED)}" if others else ""
+    return f"check that the driver runs, or remap {remap} to the right topic{choice}"
+
+
+def _is_ours(node: Node, topic: str) -> bool:
+    return topic.startswith(f"{node.get_fully_qualified_name()}/")

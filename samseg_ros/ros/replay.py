@@ -15,11 +15,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 from rclpy.logging import get_logger
 from rclpy.utilities import remove_ros_args
 
@@ -27,12 +27,12 @@ from samseg_ros.config import Config
 from samseg_ros.datasets.bag import Message
 from samseg_ros.datasets.bag_frames import Step, steps
 from samseg_ros.errors import SamsegError
-from samseg_ros.evaluation.recording import LIDAR_DEPTH, MASK, OVERLAY
+from samseg_ros.evaluation.recording import FUSED, LIDAR_DEPTH, MASK, OVERLAY
 from samseg_ros.evaluation.replay import LEFT_OUT, Replay, ReplayOptions, Watcher, open_replay
 from samseg_ros.evaluation.replay_output import ReplayOutput
 from samseg_ros.evaluation.results import FrameRow
-from samseg_ros.labels import LabelSet
-from samseg_ros.ros.player import play
+from samseg_ros.labels import LabelSet, parse_label_info
+from samseg_ros.ros.player import LISTENER_WAIT_S, play
 from samseg_ros.ros.replay_node import NODE_COMMAND, NodeProcess, private_domain, write_parameters
 from samseg_ros.ros.replay_wire import Received, Wire, spinning
 
@@ -88,10 +88,7 @@ def replay_live(
 def label_set(raw: bytes) -> LabelSet:
     """Read the node's latched ~/output/label_info."""
     length = int.from_bytes(raw[4:8], "little")
-    tree = json.loads(raw[8 : 8 + length].rstrip(b"\0"))
-    classes = tree["classes"]
-    colors = np.array([c["color"] for c in classes], np.uint8).reshape(-1, 3)
-    return LabelSet(str(tree["name"]), tuple(str(c["name"]) for c in classes), colors)
+    return parse_label_info(raw[8 : 8 + length].rstrip(b"\0").decode())
 
 
 class _Player:
@@ -136,6 +133,9 @@ class _Player:
     def _has(self, topic: str, stamp_ns: int) -> bool:
         return self._seen.get(topic) == stamp_ns
 
+    def _has_pictures(self, stamp_ns: int) -> bool:
+        return all(self._has(topic, stamp_ns) for topic in (FUSED, OVERLAY) if self._wire.offered(topic))
+
 
 class _Lockstep(_Player):
     """The next set goes out after the mask of the one before."""
@@ -158,7 +158,7 @@ class _Lockstep(_Player):
         if not self._receive_until(lambda: self._has(MASK, stamp_ns), timeout_s):
             self._rows[stamp_ns].error = f"no mask within {timeout_s:g} s (see node.log)"
             return
-        self._receive_until(lambda: self._has(OVERLAY, stamp_ns), REST_S)
+        self._receive_until(lambda: self._has_pictures(stamp_ns), REST_S)
 
 
 class _RealTime(_Player):
@@ -202,8 +202,8 @@ class _RealTime(_Player):
         """Whether nothing more is to come: the newest frame is out."""
         self._release()
         newest = max(self._wire.published_s, default=0)
-        last = LIDAR_DEPTH if "lidar" in self._rows[newest].sensors else OVERLAY
-        return self._has(MASK, newest) and self._has(last, newest)
+        depth = "lidar" not in self._rows[newest].sensors or self._has(LIDAR_DEPTH, newest)
+        return self._has(MASK, newest) and self._has_pictures(newest) and depth
 
 
 def main(args: list[str] | None = None) -> int:
@@ -217,18 +217,28 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=1.0, help="times real time")
     parser.add_argument("--loop", action="store_true", help="start again at the end")
     parser.add_argument("--node", default="", help="publish onto this node's inputs, not on the recording's own topics")
+    parser.add_argument("--wait", type=float, default=LISTENER_WAIT_S, help="seconds at most until a node listens")
     for name in ("image", "thermal", "lidar"):
         parser.add_argument(f"--{name}-topic", help="topic in the recording; '' switches it off; default: guessed")
+    parser.add_argument("--show-topics", action="store_true", help="print the topics as JSON, and play nothing")
     given = parser.parse_args(remove_ros_args(arguments)[1:])
     topics = {name: getattr(given, f"{name}_topic") for name in ("image", "thermal", "lidar")}
     try:
         options = ReplayOptions(given.bag, Path(), Config(), topics, rate=given.rate)
-        play(options, node_name=given.node, loop=given.loop, args=arguments)
+        if given.show_topics:
+            return _show_topics(options)
+        play(options, node_name=given.node, loop=given.loop, args=arguments, wait_s=given.wait)
     except SamsegError as error:
         get_logger("replay").fatal(str(error))
         return 2
     except KeyboardInterrupt:
         return 130
+    return 0
+
+
+def _show_topics(options: ReplayOptions) -> int:
+    with open_replay(options, makes_folder=False) as replay:
+        print(json.dumps(asdict(replay.topics)))
     return 0
 
 

@@ -20,7 +20,7 @@ from samseg_ros.evaluation.replay import Replay
 from samseg_ros.sensing.calibration import save_calibration
 
 NODE_COMMAND = (sys.executable, "-m", "samseg_ros.ros.fusion_node")
-LOCKSTEP_WAIT_S = 2.0
+LOCKSTEP_WAIT_S = 5.0
 """In lockstep the node waits at least this long for an input of a set: the wire must never change what is fused."""
 LOCKSTEP_DEPTH = 64
 """History of the node's inputs in lockstep: a slow camera may have many messages of the others in front of it."""

@@ -27,6 +27,7 @@ from samseg_ros.datasets.bag import Message, raw_stamp_ns
 from samseg_ros.datasets.bag_topics import BagTopics
 from samseg_ros.errors import SamsegError
 from samseg_ros.evaluation import recording
+from samseg_ros.ros.inputs import INPUTS
 
 TYPES = {
     "sensor_msgs/msg/Image": Image,
@@ -36,12 +37,7 @@ TYPES = {
     recording.ARRAY: DiagnosticArray,
     recording.STRING: String,
 }
-NODE_INPUTS = {
-    "image": "input/image",
-    "thermal": "input/thermal",
-    "lidar": "input/pointcloud",
-    "camera_info": "input/image/camera_info",
-}
+NODE_INPUTS = {name: private.removeprefix("~/") for name, (private, _) in INPUTS.items()}
 """Fields of `BagTopics` → the node's inputs, below its name."""
 
 STAGES = ("convert", "prepare", "model", "posterior", "publish")
@@ -50,8 +46,6 @@ DEPTH = 64
 ACK_WAIT_S = 0.3
 """No error if it takes longer: the node waits for what is on its way. Only a window with two messages needs this."""
 MATCH_WAIT_S = 30.0
-OTHERS_WAIT_S = 3.0
-"""For inputs that the node may not want (a model without thermal, say)."""
 SETTLE_S = 0.5
 """Matching is seen on one side a little before the other; a node publishes only what it knows to be listened to."""
 
@@ -93,12 +87,12 @@ class Wire:
         """Stamp of each camera image → time.monotonic() at which it was handed to DDS."""
         self._node, self._target, self._image = node, target, topics.image
         qos = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE)
+        self._inputs = {field: name for field in NODE_INPUTS if (name := getattr(topics, field))}
         self._publishers = {
             name: node.create_publisher(TYPES[types[name]], f"{target}/{input_name(field, types[name])}", qos)
-            for field in NODE_INPUTS
-            if (name := getattr(topics, field))
+            for field, name in self._inputs.items()
         }
-        self._subscriptions = [self._record(topic, kind, qos) for topic, kind in recording.OUTPUTS.items()]
+        self._subscriptions = {topic: self._record(topic, kind, qos) for topic, kind in recording.OUTPUTS.items()}
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._state = node.create_client(GetState, f"{target}/get_state")
 
@@ -142,9 +136,7 @@ class Wire:
         self._until(self._is_active, alive, timeout_s, "the node did not become active")
         self._until(self._is_heard, alive, MATCH_WAIT_S, "the node's topics were not found")
         with suppress(SamsegError):
-            listened = self._publishers.values()
-            everybody: Callable[[], bool] = lambda: all(p.get_subscription_count() for p in listened)  # noqa: E731
-            self._until(everybody, alive, OTHERS_WAIT_S, "")
+            self._until(self._is_listened_to, alive, MATCH_WAIT_S, "")
         time.sleep(SETTLE_S)
 
     def _until(self, done: Callable[[], bool], alive: Callable[[], None], timeout_s: float, failure: str) -> None:
@@ -170,7 +162,17 @@ class Wire:
 
     def _is_heard(self) -> bool:
         image = self._publishers[self._image].get_subscription_count() > 0
-        return image and bool(self.label_info) and all(s.get_publisher_count() for s in self._subscriptions)
+        always = (topic for topic in recording.OUTPUTS if topic not in recording.NOT_ALWAYS_OFFERED)
+        return image and bool(self.label_info) and all(self.offered(topic) for topic in always)
+
+    def _is_listened_to(self) -> bool:
+        """Whether the node hears every input that it uses, by its own /diagnostics: the others never come."""
+        used = [self._publishers[name] for field, name in self._inputs.items() if field in self.node_status]
+        return bool(used) and all(publisher.get_subscription_count() for publisher in used)
+
+    def offered(self, topic: str) -> bool:
+        """Whether the node publishes this output (`recording.OUTPUTS`)."""
+        return bool(self._subscriptions[topic].get_publisher_count())
 
     def wanted(self, topic: str) -> bool:
         """Whether the node listens to this topic of the recording."""

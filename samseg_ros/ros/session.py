@@ -15,9 +15,10 @@ from rclpy.time import Time
 
 from samseg_ros.config import Config
 from samseg_ros.errors import InputError, SamsegError
+from samseg_ros.ros.checks import INFO_OF, Seen, input_checks
 from samseg_ros.ros.extrinsics import Extrinsics
 from samseg_ros.ros.frames import FrameBuilder
-from samseg_ros.ros.health import InputHealth, ModelHealth, Verdict, frame_note
+from samseg_ros.ros.health import Check, InputHealth, ModelHealth, Verdict, frame_note
 from samseg_ros.ros.inputs import Input
 from samseg_ros.ros.intake import Intake
 from samseg_ros.ros.outputs import Outputs, Result
@@ -30,9 +31,21 @@ LIVE_NS = 60 * 10**9
 
 
 def used_inputs(config: Config, modalities: Iterable[str]) -> tuple[str, ...]:
-    """Return the inputs beside the camera that the model takes and the user did not switch off."""
+    """Return the inputs beside the camera that are used and that the user did not switch off.
+
+    Those that the model takes; and the LiDAR, whose depth a thermal camera with a view of its own is registered by.
+    """
     taken = set(modalities)
+    if "thermal" in taken and config.inputs.thermal and config.projection.thermal == "calibrated":
+        taken.add("lidar")
     return tuple(name for name in ("thermal", "lidar") if name in taken and getattr(config.inputs, name))
+
+
+def needed_infos(config: Config, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return whose camera_info it takes to fuse these inputs; none also means that no extrinsics are needed."""
+    if "thermal" in names and config.projection.thermal == "calibrated":
+        return "camera_info", "thermal_info"
+    return ("camera_info",) if "lidar" in names else ()
 
 
 class Session:
@@ -40,9 +53,9 @@ class Session:
 
     Args:
         node: the owner.
-        pipeline: Frame → Segmentation.
+        pipeline: Frame, and whether the fused picture is wanted → Segmentation.
         names: auxiliary inputs to subscribe to.
-        extrinsics: where the LiDAR stands.
+        extrinsics: where the other sensors stand.
         outputs: the publishers.
         config: the settings; `configure` hands in later ones.
         overridden: names of parameters that the user gave.
@@ -66,6 +79,8 @@ class Session:
         self._reference_ns = 0
         self._troubled: set[str] = set()  # inputs with bad data in the present frame
         self.health: dict[str, InputHealth] = {}
+        self._seen: dict[str, Seen] = {}
+        self._extrinsics = extrinsics
         windows = {name: getattr(config.sync, name) for name in names}
         self.collector = Collector(windows, config.sync.time_jump_reset_s, self._report)
         self.intake = Intake(self.collector, keep_all=config.drop_policy == "none")
@@ -73,8 +88,7 @@ class Session:
         self._inputs: tuple[Input, ...] = ()
         callbacks: dict[str, Callable[[Any], None]] = {"image": self._on_image}
         callbacks |= {name: partial(self._on_auxiliary, name) for name in names}
-        if "lidar" in names:
-            callbacks["camera_info"] = self._on_camera_info
+        callbacks |= {name: partial(self._on_camera_info, name) for name in needed_infos(config, names)}
         inputs: list[Input] = []
         try:
             for name, callback in callbacks.items():
@@ -87,6 +101,7 @@ class Session:
         for source in inputs:
             needed = source.name == "image" or (source.name in names and getattr(config.sync, source.name).required)
             self.health[source.name] = InputHealth(source.name, source.topic, needed, now)
+            self._seen[source.name] = Seen()
         for source in inputs:
             source.refresh()
         self._inputs = tuple(inputs)
@@ -94,8 +109,8 @@ class Session:
         self._thread.start()
 
     def configure(self, config: Config) -> None:
-        """Take over changed settings."""
-        self._config = self._pipeline.config = config
+        """Take over changed settings, all of them with the next frame."""
+        self._config = config
         self.intake.max_rate_hz = config.max_rate_hz
 
     def refresh(self) -> None:
@@ -118,15 +133,20 @@ class Session:
     def verdicts(self) -> dict[str, Verdict]:
         """Judge every input; the model's health learns how the thread and its queue are doing."""
         self._model.is_working, self._model.overflowed = self._thread.is_alive(), self.intake.overflowed
-        if "camera_info" in self.health:
-            frames = (self.health[name].frame_id for name in ("image", "camera_info"))
-            self.health["camera_info"].note = frame_note(*frames)
+        for info, image in INFO_OF.items():
+            if info in self.health:
+                self.health[info].note = frame_note(self.health[image].frame_id, self.health[info].frame_id)
         if "lidar" in self.health:
-            self.health["lidar"].note = self._builder.intensity_note
+            self.health["lidar"].note = self._builder.deskew_note or self._builder.intensity_note
+            self.health["lidar"].details = {"deskew": self._builder.deskew}
         now, timeout = time.monotonic(), self._config.diagnostics.input_timeout_s
         for name, counters in self.collector.counters.items():
             self.health[name].synchronized(counters.matched, counters.missing)
         return {s.name: self.health[s.name].verdict(now, timeout, s.why_nothing) for s in self._inputs}
+
+    def checks(self) -> list[Check]:
+        """Look at what came by every input: slower than `verdicts`, for the self-check."""
+        return input_checks(self._inputs, self._seen, self._config, self._extrinsics, time.monotonic())
 
     # The callbacks: in the executor's thread, never slow.
 
@@ -138,15 +158,17 @@ class Session:
     def _on_auxiliary(self, name: str, message: Any) -> None:
         self.intake.add(name, self._arrived(name, message), message)
 
-    def _on_camera_info(self, message: Any) -> None:
-        self._arrived("camera_info", message)
-        self._builder.set_camera_info(message)
-        self.health["camera_info"].used()
+    def _on_camera_info(self, name: str, message: Any) -> None:
+        self._arrived(name, message)
+        self._builder.infos[name].set(message)
+        self.health[name].used()
 
     def _arrived(self, name: str, message: Any) -> int:
         stamp = convert.stamp_ns(message.header)
         reference = 0 if name == "image" else self._reference_ns
-        self.health[name].arrived(stamp, reference, time.monotonic())
+        now = time.monotonic()
+        self.health[name].arrived(stamp, reference, now)
+        self._seen[name].add(message, now)
         self.health[name].frame_id = message.header.frame_id
         return stamp
 
@@ -169,7 +191,7 @@ class Session:
 
     def _process(self, matched: MatchedSet) -> None:
         times = [time.perf_counter()]
-        config = self._config
+        config = self._pipeline.config = self._config
         self._troubled.clear()
         try:
             frame = self._builder.build(matched)
@@ -177,7 +199,7 @@ class Session:
             self._report("image", error)
             return
         times.append(time.perf_counter())
-        segmentation = self._pipeline(frame)
+        segmentation = self._pipeline(frame, fused=self._outputs.wants_fused())
         for name, problem in segmentation.problems.items():
             self._report(name, problem)
         times.append(time.perf_counter())

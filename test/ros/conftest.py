@@ -34,6 +34,7 @@ HEIGHT, WIDTH = 48, 64
 CALIBRATION = """
 transforms:
   - {target: camera, source: lidar, translation: [0, 0, 0], rotation_xyzw: [0, 0, 0, 1]}
+  - {target: camera, source: thermal, translation: [0.5, 0, 0], rotation_xyzw: [0, 0, 0, 1]}
 """
 
 
@@ -71,8 +72,8 @@ def cloud(stamp_s, xyz=((0.0, 0.0, 5.0),), names="xyz", frame="lidar"):
     return message
 
 
-def camera_info(stamp_s, size=(HEIGHT, WIDTH)):
-    message = CameraInfo(header=header(stamp_s, "camera"), height=size[0], width=size[1], distortion_model="plumb_bob")
+def camera_info(stamp_s, size=(HEIGHT, WIDTH), frame="camera"):
+    message = CameraInfo(header=header(stamp_s, frame), height=size[0], width=size[1], distortion_model="plumb_bob")
     message.k = [50.0, 0.0, 32.0, 0.0, 50.0, 24.0, 0.0, 0.0, 1.0]
     message.d = [0.0] * 5
     return message
@@ -104,6 +105,7 @@ class Rig:
             "thermal": self.world.create_publisher(Image, "/fusion_node/input/thermal", qos),
             "lidar": self.world.create_publisher(PointCloud2, "/fusion_node/input/pointcloud", qos),
             "camera_info": self.world.create_publisher(CameraInfo, "/fusion_node/input/image/camera_info", qos),
+            "thermal_info": self.world.create_publisher(CameraInfo, "/fusion_node/input/thermal/camera_info", qos),
         }
         if autostart:
             self.node.autostart()
@@ -210,6 +212,12 @@ def fake_node_path():
 
 
 @pytest.fixture
+def fake_pipeline():
+    """The class that stands where the real pipeline would."""
+    return load_fake().FakePipeline
+
+
+@pytest.fixture
 def make_rig(tmp_path):
     """Return a function that makes a started rig; calibrated, so that the LiDAR can be fused."""
     calibration = tmp_path / "calibration.yaml"
@@ -224,3 +232,20 @@ def make_rig(tmp_path):
     yield make
     for rig in rigs:
         rig.close()
+
+
+class CallLog:
+    """Names of the functions that were called, of those that are watched."""
+
+    def __init__(self, monkeypatch):
+        self.calls = []
+        self._monkeypatch = monkeypatch
+
+    def watch(self, module, name):
+        original = getattr(module, name)
+        self._monkeypatch.setattr(module, name, lambda *a: (self.calls.append(name), original(*a))[1])
+
+
+@pytest.fixture
+def call_log(monkeypatch):
+    return CallLog(monkeypatch)

@@ -24,11 +24,14 @@ class FakePipeline:
 
     labels = LABELS
     modalities = ("rgb", "thermal", "lidar")
+    makes_fused = False
+    runs_on = "nothing, bool"
 
     def __init__(self, config=None, frame_seconds=0.0):
         self.config = config
         self.frame_seconds = frame_seconds
         self.frames: list[Frame] = []
+        self.asked_for_fused: list[bool] = []
         self.go_on = threading.Event()
         self.go_on.set()
         self.failure: Exception | None = None
@@ -37,8 +40,9 @@ class FakePipeline:
     def warm_up(self, size):
         pass
 
-    def __call__(self, frame):
+    def __call__(self, frame, fused=False):
         self.frames.append(frame)
+        self.asked_for_fused.append(fused)
         self.go_on.wait()
         time.sleep(self.frame_seconds)
         if self.failure is not None:
@@ -59,6 +63,7 @@ class FakePipeline:
             ("rgb", *(name for name, data in present.items() if data is not None)),
             {"prepare": 0.1, "model": 0.2, "posterior": 0.3},
             dict(self.problems),
+            fused=255 - frame.image if fused and self.makes_fused else None,
         )
 
 

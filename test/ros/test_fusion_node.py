@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -68,6 +69,21 @@ def test_confidence_probabilities_and_class_confidence_agree_with_the_posterior(
     assert rows[0]["mean_posterior"] == "nan"
 
 
+def test_probabilities_are_of_the_classes_that_are_published(make_rig, messages, fake_pipeline):
+    class Remapped(fake_pipeline):
+        def __call__(self, frame, fused=False):
+            matrix = np.array([[0, 0, 1], [1, 1, 0]], np.float32)  # dark and bright are one
+            return replace(super().__call__(frame, fused), published_from_model=matrix)
+
+    rig = make_rig(pipeline=Remapped())
+    rig.connect()
+    probabilities = rig.listen(Image, "output/class_probabilities")
+    rig.send_all(3.0, image=messages.image(3.0, value=200))
+    rig.wait(lambda: probabilities, "probabilities")
+    assert probabilities[0].encoding == "8UC2"
+    assert (pixels(probabilities[0]) == [0, 255]).all()
+
+
 def test_confidence_can_be_floating_point(make_rig):
     rig = make_rig({"publish.confidence_encoding": "32FC1"})
     rig.connect()
@@ -127,30 +143,50 @@ def test_debug_pictures_show_class_colours_and_depth(make_rig, messages):
     assert depth[24, 32] == 5.0 and np.isnan(depth[0, 0])
 
 
-def test_what_nobody_listens_to_is_not_computed(make_rig, monkeypatch):
+def test_what_nobody_listens_to_is_not_computed(make_rig, call_log):
     from samseg_ros import drawing, posterior
     from samseg_ros.ros import outputs
-
-    calls = []
-
-    def counted(module, name):
-        original = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *a: (calls.append(name), original(*a))[1])
 
     rig = make_rig()
     masks = rig.connect()
     for name in ("overlay", "color_mask"):
-        counted(drawing, name)
+        call_log.watch(drawing, name)
     for name in ("probabilities", "at_pixels"):
-        counted(posterior, name)
-    counted(outputs, "project_to_camera")
+        call_log.watch(posterior, name)
+    call_log.watch(outputs, "project_to_camera")
     rig.send_all(1.0)
     rig.wait(lambda: masks, "a mask")
-    assert calls == []
+    assert call_log.calls == []
     overlays = rig.listen(Image, "debug/overlay")
     rig.send_all(1.1)
     rig.wait(lambda: overlays, "an overlay")
-    assert calls == ["overlay"]
+    assert call_log.calls == ["overlay"]
+
+
+def test_the_fused_picture_is_asked_for_only_while_somebody_listens(make_rig, messages, fake_pipeline):
+    fuses = type("Fuses", (fake_pipeline,), {"makes_fused": True})()
+    rig = make_rig(pipeline=fuses)
+    masks = rig.connect()
+    rig.send_all(1.0)
+    rig.wait(lambda: masks, "a mask")
+    pictures = rig.listen(Image, "debug/fused")
+    rig.send_all(7.25, image=messages.image(7.25, value=200))
+    rig.wait(lambda: pictures, "a fused picture")
+    assert rig.pipeline.asked_for_fused == [False, True]
+    (picture,) = pictures
+    assert (picture.header.stamp.sec, picture.header.stamp.nanosec) == (7, 250_000_000)
+    assert (picture.header.frame_id, picture.encoding, picture.height, picture.width) == ("camera", "rgb8", 48, 64)
+    assert (pixels(picture) == 55).all()
+
+
+def test_a_model_without_a_fused_picture_offers_no_topic_for_it(make_rig):
+    rig = make_rig()
+    masks = rig.connect()
+    rig.send_all(1.0)
+    rig.wait(lambda: masks, "a mask")
+    assert rig.node.count_publishers("/fusion_node/debug/overlay") == 1
+    assert rig.node.count_publishers("/fusion_node/debug/fused") == 0
+    assert rig.pipeline.asked_for_fused == [False]
 
 
 def test_a_late_joiner_gets_the_label_info(make_rig):

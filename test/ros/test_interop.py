@@ -1,4 +1,4 @@
-"""Each provider of a full ROS 2 installation against our own code, and which of the two is chosen."""
+"""Each provider of a full ROS 2 installation against our own code, and which is chosen (TF: test_extrinsics)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from geometry_msgs.msg import Transform, TransformStamped
-from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import PointCloud2
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import Image, PointCloud2
 
-from samseg_ros.config import ProjectionConfig
-from samseg_ros.errors import InputError, SamsegError
-from samseg_ros.ros import extrinsics, interop
+from samseg_ros.errors import InputError
+from samseg_ros.ros import interop
 from samseg_ros.sensing import convert
 
 
@@ -21,7 +22,6 @@ def providers(monkeypatch):
     """Modules that the code under test finds, by name; every other optional one is missing."""
     found = {}
     monkeypatch.setattr(interop, "optional", found.get)
-    monkeypatch.setattr(extrinsics, "optional", found.get)
     return found
 
 
@@ -67,6 +67,40 @@ def test_what_cv_bridge_does_not_know_either_keeps_our_message(providers, messag
         interop.color_image(messages.image(1.0, encoding="doom"))
 
 
+def noise(messages, encoding, channels, kind):
+    """Return an image of random numbers, with rows that are longer than the picture."""
+    pixels = np.random.default_rng(1).integers(0, 256, (16, 20, channels * np.dtype(kind).itemsize), np.uint8)
+    if kind == "f4":
+        pixels = np.random.default_rng(1).normal(size=(16, 20, channels)).astype("<f4").view(np.uint8)
+    rows = np.hstack([pixels.reshape(16, -1), np.full((16, 12), 0xEE, np.uint8)])
+    message = Image(header=messages.header(1.0, "camera"), height=16, width=20, encoding=encoding, step=rows.shape[1])
+    message.data.frombytes(rows.tobytes())
+    return message
+
+
+BAYER = [f"bayer_{pattern}8" for pattern in ("rggb", "bggr", "gbrg", "grbg")]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "channels"),
+    [("rgb8", 3), ("bgr8", 3), ("rgba8", 4), ("bgra8", 4), ("mono8", 1), *((b, 1) for b in BAYER), ("yuv422_yuy2", 2)],
+)
+def test_cv_bridge_and_our_views_give_the_same_colors(messages, encoding, channels):
+    bridge = pytest.importorskip("cv_bridge", reason="cv_bridge needs a full ROS 2 installation").CvBridge()
+    message = noise(messages, encoding, channels, "u1")
+    theirs = bridge.imgmsg_to_cv2(message, "rgb8")
+    np.testing.assert_array_equal(convert.color_image(message), theirs)
+
+
+@pytest.mark.parametrize(("encoding", "kind"), [("mono8", "u1"), ("mono16", "<u2"), ("16UC1", "<u2"), ("32FC1", "f4")])
+def test_cv_bridge_and_our_views_give_the_same_temperatures(messages, encoding, kind):
+    bridge = pytest.importorskip("cv_bridge", reason="cv_bridge needs a full ROS 2 installation").CvBridge()
+    message = noise(messages, encoding, 1, kind)
+    ours, theirs = convert.thermal_image(message), bridge.imgmsg_to_cv2(message, "passthrough")
+    np.testing.assert_array_equal(ours, theirs)
+    assert ours.dtype == theirs.dtype
+
+
 @pytest.mark.parametrize("names", ["xyz", ["intensity", "z", "y", "x"], ["x", "ring", "y", "z", "intensity"]])
 def test_sensor_msgs_py_and_our_reader_give_the_same_points(messages, names):
     reader = pytest.importorskip("sensor_msgs_py.point_cloud2", reason="sensor_msgs_py needs a full ROS 2 installation")
@@ -79,6 +113,19 @@ def test_sensor_msgs_py_and_our_reader_give_the_same_points(messages, names):
     if ours.intensity is not None:
         np.testing.assert_array_equal(ours.intensity, theirs.intensity)
     assert (ours.frame_id, ours.stamp_ns) == (theirs.frame_id, theirs.stamp_ns)
+
+
+@pytest.mark.parametrize("name", ["t", "time"])
+def test_sensor_msgs_py_and_our_reader_give_the_same_times_of_points(messages, name):
+    reader = pytest.importorskip("sensor_msgs_py.point_cloud2", reason="sensor_msgs_py needs a full ROS 2 installation")
+    milliseconds = np.arange(50)
+    cloud = messages.cloud(1.0, np.zeros((50, 5), np.float32), ["x", "y", "z", "ring", name])
+    rows = np.frombuffer(cloud.data, np.uint8).reshape(50, 20).copy()
+    values = (milliseconds * 10**6).astype("<u4") if name == "t" else (milliseconds * 1e-3).astype("<f4")
+    rows[:, 16:] = values.view(np.uint8).reshape(50, 4)
+    cloud.fields[4].datatype, cloud.data = (6 if name == "t" else 7), rows.tobytes()
+    theirs = reader.read_points(cloud, [name])[name].astype(np.float64) * (1 if name == "t" else 1e9)
+    np.testing.assert_allclose(convert.point_times(cloud), theirs, rtol=0, atol=1)
 
 
 def test_sensor_msgs_py_is_used_where_it_is_and_our_messages_stay_where_it_fails(providers, messages):
@@ -94,6 +141,51 @@ def test_sensor_msgs_py_is_used_where_it_is_and_our_messages_stay_where_it_fails
     padded.point_step, padded.row_step = 12, 16  # it would read over the padding
     padded.data = np.array([0, 0, 5, 9], np.float32).tobytes()
     np.testing.assert_array_equal(interop.point_cloud(padded).xyz, [[0, 0, 5]])
+
+
+def test_a_cloud_of_the_other_byte_order_is_left_as_it_came(providers, messages):
+    """sensor_msgs_py swaps the bytes in the message itself, so that the next reader gets rubbish."""
+    asked = []
+    providers["sensor_msgs_py.point_cloud2"] = SimpleNamespace(read_points=lambda *a: asked.append(a))
+    big = messages.cloud(1.0, [[1, 2, 3]])
+    big.is_bigendian, big.data = True, np.array([1, 2, 3], ">f4").tobytes()
+    for _ in range(2):
+        np.testing.assert_array_equal(interop.point_cloud(big).xyz, [[1, 2, 3]])
+    assert asked == []
+
+
+@pytest.fixture
+def receive(messages):
+    """Return a function that subscribes through interop, sends three images, ends it, sends one, and says what came."""
+
+    def run(domain):
+        context = Context()
+        rclpy.init(context=context, domain_id=domain)
+        node = rclpy.create_node("listener", context=context)
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(node)
+        came = []
+        end = interop.subscribe(node, Image, "pictures", came.append, QoSProfile(depth=10))
+        publisher = node.create_publisher(Image, "pictures", 10)
+        for stamp_s, wanted in ((1.0, 1), (2.0, 2), (3.0, 3)):
+            publisher.publish(messages.image(stamp_s))
+            for _ in range(200):
+                if len(came) < wanted:
+                    executor.spin_once(timeout_sec=0.05)
+        end()
+        subscriptions = node.count_subscribers("pictures")
+        context.try_shutdown()
+        return [(type(m), m.header.stamp.sec, bytes(m.data)) for m in came], subscriptions
+
+    return run
+
+
+def test_message_filters_and_a_plain_subscription_hand_over_the_same_messages(receive, monkeypatch):
+    pytest.importorskip("message_filters", reason="message_filters needs a full ROS 2 installation")
+    theirs = receive(91)
+    monkeypatch.setattr(interop, "optional", {}.get)
+    ours = receive(92)
+    assert theirs == ours and [sec for _, sec, _ in ours[0]] == [1, 2, 3] and ours[1] == 0
 
 
 def test_message_filters_feeds_the_node_where_it_is_installed(make_rig):
@@ -115,96 +207,3 @@ def test_vision_msgs_are_offered_beside_our_own_where_they_are_installed(make_ri
     assert [(c.class_id, c.class_name) for c in infos[0].class_map] == [(0, "dark"), (1, "bright"), (2, "never")]
     assert [r.class_id for r in found[0].results] == ["bright"]
     assert found[0].header.stamp.sec == 4
-
-
-def stamped(messages, time_s, parent, child, x):
-    result = TransformStamped(header=messages.header(time_s, parent), child_frame_id=child)
-    result.transform.translation.x, result.transform.rotation.w = float(x), 1.0
-    return result
-
-
-def test_real_tf_places_the_lidar_and_compensates_motion(make_rig, messages):
-    """A vehicle at x = 10 t, the LiDAR 1 m in front of the camera; a point seen 0.02 s before the image."""
-    pytest.importorskip("tf2_ros", reason="tf2_ros needs a full ROS 2 installation")
-    tf2_msgs = pytest.importorskip("tf2_msgs.msg")
-    rig = make_rig({"projection.calibration_path": "", "projection.motion_compensation": True})
-    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    fixed = rig.world.create_publisher(tf2_msgs.TFMessage, "/tf_static", latched)
-    fixed.publish(tf2_msgs.TFMessage(transforms=[stamped(messages, 0, "camera", "lidar", 1)]))
-    moving = rig.world.create_publisher(tf2_msgs.TFMessage, "/tf", 10)
-    rig.wait(lambda: moving.get_subscription_count() and fixed.get_subscription_count(), "the node to listen to TF")
-    poses = [stamped(messages, t, "odom", "camera", 10 * t) for t in (0.9, 1.0, 1.1)]
-    moving.publish(tf2_msgs.TFMessage(transforms=poses))
-    masks = rig.connect()
-    rig.send_all(1.0, lidar=messages.cloud(0.98))
-    rig.wait(lambda: masks, "a mask")
-    rig.wait_status("lidar", 0, "fused")
-    np.testing.assert_allclose(rig.pipeline.frames[0].camera_from_lidar[:3, 3], [1 - 10 * 0.02, 0, 0], atol=1e-9)
-    rig.send_all(9.0)
-    rig.wait_status("lidar", 1, "'camera'", "'lidar'", "/tf_static")
-
-
-class FakeBuffer:
-    """Answers with a shift along x that tells which question was asked."""
-
-    def __init__(self):
-        self.asked = []
-
-    def _answer(self, question):
-        self.asked.append(question)
-        stamped = TransformStamped(transform=Transform())
-        stamped.transform.translation.x = 1.5
-        return stamped
-
-    def lookup_transform(self, target, source, time, timeout):
-        return self._answer((target, source, time.nanoseconds))
-
-    def lookup_transform_full(self, target, target_time, source, source_time, fixed, timeout):
-        return self._answer((target, target_time.nanoseconds, source, source_time.nanoseconds, fixed))
-
-
-@pytest.fixture
-def fake_tf(providers):
-    buffer = FakeBuffer()
-    listener = SimpleNamespace(unregister=lambda: buffer.asked.append("unregister"))
-    providers["tf2_ros"] = SimpleNamespace(Buffer=lambda: buffer, TransformListener=lambda *a, **k: listener)
-    return buffer
-
-
-def test_tf_is_asked_for_camera_from_lidar_at_the_images_stamp(fake_tf, messages):
-    source = extrinsics.make_extrinsics(None, ProjectionConfig())
-    pose = source.camera_from_lidar(messages.header(2.0, "/camera"), messages.header(1.9, "lidar"))
-    assert fake_tf.asked == [("camera", "lidar", 2_000_000_000)]
-    np.testing.assert_array_equal(pose, [[1, 0, 0, 1.5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-    source.close()
-    assert fake_tf.asked[-1] == "unregister"
-
-
-def test_motion_compensation_goes_from_the_sweeps_stamp_to_the_images_through_the_fixed_frame(fake_tf, messages):
-    config = ProjectionConfig(motion_compensation=True, fixed_frame="map")
-    source = extrinsics.make_extrinsics(None, config)
-    source.camera_from_lidar(messages.header(2.0, "camera"), messages.header(1.5, "lidar"))
-    assert fake_tf.asked == [("camera", 2_000_000_000, "lidar", 1_500_000_000, "map")]
-
-
-def test_a_transform_that_tf_does_not_have_names_both_frames(fake_tf, messages):
-    def fail(*_):
-        raise LookupError("source frame does not exist")
-
-    fake_tf.lookup_transform = fail
-    source = extrinsics.make_extrinsics(None, ProjectionConfig())
-    with pytest.raises(InputError, match=r"'camera'.*'lidar'.*source frame does not exist.*/tf_static"):
-        source.camera_from_lidar(messages.header(2.0, "camera"), messages.header(1.5, "lidar"))
-
-
-def test_a_calibration_file_wins_over_tf_but_cannot_compensate_motion(fake_tf, messages, tmp_path):
-    path = tmp_path / "calibration.yaml"
-    path.write_text(
-        "transforms:\n- {target: lidar, source: camera, translation: [0, 0, 2], rotation_xyzw: [0, 0, 0, 1]}\n"
-    )
-    source = extrinsics.make_extrinsics(None, ProjectionConfig(calibration_path=str(path)))
-    pose = source.camera_from_lidar(messages.header(2.0, "camera"), messages.header(2.0, "lidar"))
-    np.testing.assert_array_equal(pose[:3, 3], [0, 0, -2])  # the inverse of what the file gives
-    assert fake_tf.asked == [] and source.source == str(path)
-    with pytest.raises(SamsegError, match="does not say how the vehicle moved"):
-        extrinsics.make_extrinsics(None, ProjectionConfig(calibration_path=str(path), motion_compensation=True))

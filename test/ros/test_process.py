@@ -13,13 +13,13 @@ import pytest
 
 @pytest.fixture
 def start(fake_node_path, project_root):
-    """Return a function that starts the node around the fake pipeline in a process."""
+    """Return a function that starts the node around the fake pipeline, or anything else of python, in a process."""
     processes = []
 
-    def run(*arguments):
+    def run(*arguments, script=True):
         environment = {**os.environ, "PYTHONPATH": str(project_root), "RCUTILS_COLORIZED_OUTPUT": "0"}
         process = subprocess.Popen(
-            [sys.executable, str(fake_node_path), *arguments],
+            [sys.executable, *([str(fake_node_path)] if script else []), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -119,3 +119,69 @@ def test_names_namespace_and_topics_can_be_remapped(start):
     read_until(process, "[car.eyes]: active: fusing")
     output = read_until(process, "[car.eyes]: image: never received")
     assert "never received on /camera/image_raw" in output
+
+
+def test_the_help_and_unknown_arguments_start_no_node(start):
+    shown = start("--help")
+    assert "--ros-args --params-file FILE" in shown.communicate(timeout=120)[0] and shown.returncode == 0
+    wrong = start("--modle", "ad_sam")
+    assert "unrecognized arguments: --modle ad_sam" in wrong.communicate(timeout=120)[0] and wrong.returncode == 2
+
+
+def test_a_node_that_ended_is_gone_from_the_graph_at_once(start):
+    import rclpy
+    from rclpy.context import Context
+
+    context = Context()
+    rclpy.init(context=context)
+    try:
+        watcher = rclpy.create_node("watcher", context=context)
+
+        def seen(is_there):
+            deadline = time.monotonic() + (60 if is_there else 10)  # a peer that vanished without a word: after 20 s
+            while ("fusion_node" in watcher.get_node_names()) != is_there and time.monotonic() < deadline:
+                time.sleep(0.05)
+            return "fusion_node" in watcher.get_node_names()
+
+        process = start()
+        read_until(process, "active: fusing")
+        assert seen(True)
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+        assert not seen(False)
+    finally:
+        context.try_shutdown()
+
+
+STUBBORN = """
+import atexit, sys, time
+from rclpy.node import Node
+from samseg_ros.ros.process import run
+
+class Stubborn(Node):
+    def autostart(self):
+        print("started", flush=True)
+
+    def end(self, timeout_s):
+        time.sleep({end_s})
+        return True
+
+atexit.register(time.sleep, 600)
+sys.exit(run(lambda: Stubborn("stubborn"), []))
+"""
+
+
+def test_the_end_does_not_wait_for_the_interpreter_to_take_itself_apart(start):
+    process = start("-c", STUBBORN.format(end_s=0), script=False)
+    read_until(process, "started")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+
+
+def test_an_end_that_hangs_is_cut_off_with_code_one_and_the_place_where_it_hung(start):
+    process = start("-c", STUBBORN.format(end_s=600), script=False)
+    read_until(process, "started")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 1
+    output = process.stdout.read()
+    assert "Timeout" in output and "in end" in output

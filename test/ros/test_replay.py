@@ -16,11 +16,13 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from samseg_ros.config import Config, from_flat, load
 from samseg_ros.datasets.bag import open_bag
+from samseg_ros.datasets.world import write_recording
 from samseg_ros.errors import SamsegError
 from samseg_ros.evaluation.recording import (
     CLASS_CONFIDENCE,
     CLOUD_OUT,
     CONFIDENCE,
+    FUSED,
     LABEL_INFO,
     LIDAR_DEPTH,
     MASK,
@@ -72,6 +74,16 @@ def test_lockstep_gives_the_masks_of_a_direct_replay_byte_for_byte(both: tuple[P
     assert live["labels"] == direct["labels"]
 
 
+def test_lockstep_registers_a_thermal_camera_as_a_direct_replay_does(fakes: ModuleType, tmp_path: Path) -> None:
+    bag = write_recording(tmp_path / "bag", "test", ("day",), 2, size=(48, 64), thermal_offset=(0.3, 2.0))
+    config = from_flat({"projection.thermal": "calibrated"})
+    live = _live(bag, tmp_path / "live", config=config)
+    direct = replay_direct(ReplayOptions(bag, tmp_path / "direct", config), segmenter=fakes.FakeSegmenter())
+    assert live["sensors"] == direct["sensors"] == {"rgb+thermal+lidar": 2}
+    assert _masks(tmp_path / "live") == _masks(tmp_path / "direct")
+    assert live["troubles"] == direct["troubles"] == {} and "thermal_info" in live["node"]
+
+
 def test_what_the_node_published_is_recorded_as_a_direct_replay_records_it(both: tuple[Path, dict, dict]) -> None:
     folder, _, _ = both
     with open_bag(folder / "live" / "outputs.mcap") as live, open_bag(folder / "direct" / "outputs.mcap") as direct:
@@ -81,6 +93,23 @@ def test_what_the_node_published_is_recorded_as_a_direct_replay_records_it(both:
         for topic in (MASK, CONFIDENCE, CLASS_CONFIDENCE, CLOUD_OUT, OVERLAY, LIDAR_DEPTH, LABEL_INFO):
             ours, theirs = ([(m.log_ns, str(bag.decode(m))) for m in bag.messages([topic])] for bag in (live, direct))
             assert ours == theirs, topic
+
+
+def test_fused_pictures_are_those_of_a_direct_replay_byte_for_byte(
+    fakes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchmetrics.functional.image", None)  # takes seconds to import
+    bag = fakes.write_small_bag(tmp_path / "small.mcap", frames=3)
+    live = _live(bag, tmp_path / "live", "fuses")
+    direct = replay_direct(ReplayOptions(bag, tmp_path / "direct", Config()), segmenter=fakes.FakeSegmenter("fuses"))
+    written = [[p.read_bytes() for p in sorted((tmp_path / way / "fused").iterdir())] for way in ("live", "direct")]
+    assert len(written[0]) == 3 and written[0] == written[1]
+    assert live["fusion"] == direct["fusion"] and live["fusion"]["frames"] == 3
+    recorded = []
+    for way in ("live", "direct"):
+        with open_bag(tmp_path / way / "outputs.mcap") as outputs:
+            recorded.append([(m.log_ns, str(outputs.decode(m))) for m in outputs.messages([FUSED])])
+    assert recorded[0] == recorded[1]
 
 
 def test_a_live_replay_leaves_pictures_results_the_nodes_log_and_its_parameters(both: tuple[Path, dict, dict]) -> None:
@@ -136,13 +165,13 @@ def test_a_node_that_is_too_slow_for_the_timeout_costs_only_its_frames(fakes: Mo
 
 def test_lockstep_parameters_change_only_what_the_wire_needs(fakes: ModuleType, tmp_path: Path) -> None:
     bag = fakes.write_small_bag(tmp_path / "small.mcap", frames=1, without=("thermal",))
-    config = from_flat({"publish.min_confidence": 0.25, "sync.lidar.timeout_s": 3.0, "max_rate_hz": 5.0})
+    config = from_flat({"publish.min_confidence": 0.25, "sync.lidar.timeout_s": 7.0, "max_rate_hz": 5.0})
     with open_replay(ReplayOptions(bag, tmp_path, config)) as replay:
         lockstep = parameters(replay, None, lockstep=True)
         real_time = parameters(replay, None, lockstep=False)
     assert lockstep["publish"]["min_confidence"] == 0.25
     assert lockstep["inputs"] == {"thermal": False, "lidar": True}
-    assert lockstep["sync"]["lidar"]["timeout_s"] == 3.0
+    assert lockstep["sync"]["lidar"]["timeout_s"] == 7.0
     assert lockstep["qos"]["depth"] == LOCKSTEP_DEPTH and lockstep["max_rate_hz"] == 0.0
     assert real_time == {**config.model_dump(), "inputs": {"thermal": False, "lidar": True}}
 
@@ -207,6 +236,17 @@ def test_publish_only_plays_the_recordings_own_topics_to_whoever_listens(fakes: 
         play(ReplayOptions(bag, tmp_path / "none", Config(), {"thermal": ""}, rate=4.0))
         assert done.wait(10.0), heard
     assert not (tmp_path / "none").exists()
+
+
+def test_a_player_waits_for_a_listener_says_so_and_plays_at_last_to_nobody(
+    fakes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("samseg_ros.ros.player.WORD_EVERY_S", 0.2)
+    bag = fakes.write_small_bag(tmp_path / "small.mcap", frames=1)
+    play(ReplayOptions(bag, tmp_path / "none", Config(), rate=100.0), wait_s=1.0)
+    said = capfd.readouterr().err
+    assert "waiting for a node to load its model and subscribe to /camera/image_raw" in said
+    assert "nobody subscribed to /camera/image_raw within 1 s; playing all the same" in said
 
 
 def test_the_replay_executable_refuses_what_is_no_recording(tmp_path: Path) -> None:
