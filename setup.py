@@ -57,6 +57,12 @@ ROS = [
 # onnxruntime 1.31.
 EXPORT = ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"]
 
+# VIF of fused pictures; replays do without where it is absent.
+METRICS = ["torchmetrics>=1.4"]
+
+# `samseg evaluate --ray`: scoring on the machines of a cluster.
+RAY = ["ray>=2.40"]
+
 
 def share(folder: str) -> list[tuple[str, list[str]]]:
     """Return (target folder, files) for every folder below ``folder``, as ``data_files`` wants them."""
@@ -84,6 +90,7 @@ setup(
         *share("config"),
         *share("launch"),
         *share("models"),
+        *share("schema"),
         # ros2 run and ros2 launch look here; pip leaves out setup.cfg's install_scripts, so the wrappers are data.
         (f"lib/{NAME}", [f"scripts/{f.name}" for f in sorted((ROOT / "scripts").iterdir()) if f.is_file()]),
     ],
@@ -91,8 +98,20 @@ setup(
     extras_require={
         "ros": [f"{requirement}; {WHEELS_EXIST}" for requirement in ROS],
         "export": EXPORT,
+        "metrics": METRICS,
+        "ray": RAY,
         # colcon test runs pytest only where an extra of this very name asks for it.
-        "test": ["pytest>=7.4", "hypothesis>=6.100", "torchmetrics>=1.4", "catkin-pkg>=1.0", "setuptools>=68", *EXPORT],
+        # selenium drives the browser that the report of an evaluation is tested in, where there is one.
+        "test": [
+            "pytest>=7.4",
+            "pytest-xdist>=3.5",
+            "hypothesis>=6.100",
+            "catkin-pkg>=1.0",
+            "setuptools>=68",
+            "selenium>=4.20",
+            *EXPORT,
+            *METRICS,
+        ],
         "dev": ["ruff>=0.8", "mypy>=1.13", "types-PyYAML"],
     },
     entry_points={

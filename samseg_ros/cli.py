@@ -15,12 +15,12 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
-from samseg_ros import cli_datasets, cli_export, cli_models, cli_training, cli_weights
+from samseg_ros import cli_datasets, cli_doctor, cli_evaluate, cli_export, cli_models, cli_training, cli_weights
+from samseg_ros.cli_settings import MODEL, PARAMS, SET, chosen_config
 from samseg_ros.errors import SamsegError
 from samseg_ros.progress import bar
 
 if TYPE_CHECKING:
-    from samseg_ros.config import Config
     from samseg_ros.evaluation.replay import Replay, ReplayOptions, Watcher
 
 app = typer.Typer(
@@ -33,14 +33,26 @@ app = typer.Typer(
 out = Console()
 err = Console(stderr=True)
 
-MODEL = Annotated[str, typer.Option("--model", "-m", help="Model, one of `samseg models`; default: the settings' own.")]
-PARAMS = Annotated[
-    Optional[Path],  # noqa: UP045 typer reads it at run time
-    typer.Option("--params", "-p", help="Parameter file, the same that the node takes.", exists=True, dir_okay=False),
-]
-SET = Annotated[list[str], typer.Option("--set", "-s", help="One setting, as publish.min_confidence=0.4; repeatable.")]
 SEED = Annotated[int, typer.Option(help="Of the generated scenes.")]
 TOPIC_HELP = "in the recording; '' switches it off; default: guessed."
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from samseg_ros import __version__
+        from samseg_ros.provenance import revision
+
+        out.print(f"samseg_ros {__version__} {revision()}".strip(), highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and revision.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
@@ -78,7 +90,7 @@ def demo(
     from samseg_ros.datasets.world import write_recording
     from samseg_ros.evaluation.replay import ReplayOptions
 
-    config = _config(model, params)
+    config = chosen_config(model, params)
     recording = folder / "recording"
     if (recording / "metadata.yaml").is_file():  # of an earlier demo; anything else is not ours to remove
         shutil.rmtree(recording)
@@ -115,7 +127,9 @@ def replay(
     from samseg_ros.evaluation.replay import ReplayOptions
 
     topics = {"image": image_topic, "thermal": thermal_topic, "lidar": lidar_topic, "labels": labels_topic}
-    options = ReplayOptions(bag, folder, _config(model, params, settings), topics, calibration, rate, timeout, pictures)
+    options = ReplayOptions(
+        bag, folder, chosen_config(model, params, settings), topics, calibration, rate, timeout, pictures
+    )
     if publish_only:
         from samseg_ros.ros.player import play
 
@@ -135,14 +149,17 @@ def world(
     conditions: Annotated[str, typer.Option(help="Comma-separated; default: all.")] = "",
     frames: Annotated[int, typer.Option(help="Frames of each condition.", min=1)] = 10,
     seed: SEED = 0,
+    thermal_offset: Annotated[
+        tuple[float, float], typer.Option(help="Thermal camera beside the camera: metres and degrees to the right.")
+    ] = (0.0, 0.0),
 ) -> None:
     """Write a generated drive as a rosbag2 (MCAP): camera, thermal, LiDAR, /tf_static and ground truth."""
     from samseg_ros.datasets.world import CONDITIONS, write_recording
 
     names = tuple(filter(None, (name.strip() for name in conditions.split(",")))) or tuple(CONDITIONS)
     with bar("generating", err) as advance:
-        write_recording(folder, split, names, frames, seed, progress=advance)
-    out.print(f"written: {folder}")
+        write_recording(folder, split, names, frames, seed, progress=advance, thermal_offset=thermal_offset)
+    out.print(f"written: {folder}", markup=False)
 
 
 @app.command()
@@ -167,7 +184,7 @@ def models(
     out.print(
         f"inputs: rgb{beside}, (B, 3, H, W) each, from 64 x 64 pixels; output: logits (B, K, H, W)", highlight=False
     )
-    table = Table("preset", "parameters", "trained", "parts", title=f"{' + '.join(chosen)}, {classes} classes")
+    table = Table("preset", "parameters", "learn", "parts", title=f"sizes for {' + '.join(chosen)}, {classes} classes")
     for preset in entry.presets:
         size = sizes(name, preset, chosen, classes)
         parts = ", ".join(f"{part} {count / 1e6:.2f}M" for part, count in size.parts.items())
@@ -204,28 +221,6 @@ def schema() -> None:
     from samseg_ros.schema import json_schema
 
     sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
-
-
-def _config(model: str, params: Path | None, assignments: list[str] | None = None) -> Config:
-    """Read the settings: the file named, else the model's own under config/, with ``--model`` and ``--set`` on top."""
-    import yaml
-
-    from samseg_ros.config import from_flat, load
-    from samseg_ros.resources import config_dir
-
-    overrides: dict[str, Any] = {"model.name": model} if model else {}
-    for assignment in assignments or []:
-        name, equals, value = assignment.partition("=")
-        if not equals:
-            raise SamsegError(f"--set {assignment}: expected NAME=VALUE, such as publish.min_confidence=0.4")
-        try:
-            overrides[name.strip()] = yaml.safe_load(value) if value else ""
-        except yaml.YAMLError as error:
-            raise SamsegError(f"--set {assignment}: the value is no YAML ({error})") from None
-    own = config_dir() / f"{model}.param.yaml"
-    if params is None and model and own.is_file():
-        params = own
-    return load(params, overrides) if params else from_flat(overrides, source="command line")
 
 
 def _replay(options: ReplayOptions, direct: bool) -> dict[str, Any]:
@@ -267,8 +262,14 @@ def _watcher() -> Iterator[Watcher]:
 def _show_topics(replay: Replay) -> None:
     """Print what serves as what; the flags that change it stand beside."""
     topics = {"image": "--image-topic", "thermal": "--thermal-topic", "lidar": "--lidar-topic"}
-    topics |= {"camera_info": "", "labels": "--labels-topic", "condition": "", "tf_static": "--calibration"}
-    table = Table(title=str(replay.bag.path), title_justify="left")
+    topics |= {
+        "camera_info": "",
+        "thermal_info": "",
+        "labels": "--labels-topic",
+        "condition": "",
+        "tf_static": "--calibration",
+    }
+    table = Table(title=escape(str(replay.bag.path)), title_justify="left")
     for column in ("input", "topic", "messages", "type", "change with"):
         table.add_column(column, overflow="fold")
     for field, flag in topics.items():
@@ -302,16 +303,21 @@ def _show(measured: Mapping[str, Any], folder: Path) -> None:
     out.print(line, highlight=False, soft_wrap=True)
     sensors = ", ".join(f"{number} × {name.replace('+', ' + ')}" for name, number in measured["sensors"].items())
     out.print(f"fused: {sensors or 'nothing'}", highlight=False, soft_wrap=True)
+    if fusion := measured.get("fusion"):
+        from samseg_ros.evaluation.fusion_metrics import named
+
+        numbers = ", ".join(f"{name} {value}" for name, value in named(fusion))
+        out.print(f"fused pictures ({fusion['frames']} measured): {numbers}", highlight=False, soft_wrap=True)
     for note in (*measured["notes"], *measured["errors"], *measured["troubles"]):
         err.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
-    out.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    out.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
 
 
-for part in (cli_models, cli_training, cli_export, cli_datasets, cli_weights):
+for part in (cli_evaluate, cli_models, cli_training, cli_export, cli_datasets, cli_weights, cli_doctor):
     part.register(app)
 
 if __name__ == "__main__":

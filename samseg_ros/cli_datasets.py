@@ -94,7 +94,7 @@ def check(
     if any(found.opened for found in checks):
         page = page or Path("out") / "datasets" / f"{name}.png"
         draw_page(name, path, splits, page)
-        out.print(f"written: {page}", soft_wrap=True)
+        out.print(f"written: {page}", soft_wrap=True, markup=False)
     if problems:
         raise SamsegError(f"{name}: {len(problems)} problem{'s' * (len(problems) > 1)}, see above")
 

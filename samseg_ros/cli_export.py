@@ -50,17 +50,18 @@ def export(
     choose_device(device)
     with err.status("loading the model …") as status:
         loaded = load_model(from_flat(_settings(model, preset, checkpoint), source="command line").model)
-        input_size = network_size(camera_size, loaded.spec.input_pixels)
+        input_size = network_size(camera_size, loaded.spec.input_pixels, loaded.spec.squash_to)
         plan = Plan(kind, camera_size, input_size, precision, device)
         exported = export_model(loaded, folder, plan, lambda stage: status.update(f"{stage} …"))
     _show(exported, folder, plan)
 
 
 def _show(exported: Exported, folder: Path, plan: Plan) -> None:
+    from samseg_ros.config import model_settings
     from samseg_ros.models.export import TOLERANCE
 
     for name, count in exported.files.items():
-        out.print(f"  {name}: {count / 1e6:.1f} MB", highlight=False)
+        out.print(f"  {name}: {count / 1e6:.2f} MB", highlight=False)
     (height, width), (h, w), spec = plan.camera_size, plan.input_size, exported.spec
     out.print(
         f"written: {folder}, for cameras of {height}x{width}, which the network sees at {h}x{w}; largest difference "
@@ -68,9 +69,9 @@ def _show(exported: Exported, folder: Path, plan: Plan) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    settings = {"model.name": spec.name, "model.config": spec.preset, "model.checkpoint": folder}
+    settings = model_settings(spec.name, spec.preset, str(folder))
     flags = " ".join(f"--set {name}={value}" for name, value in settings.items())
-    out.print(f"use it: samseg replay BAG {flags}", highlight=False, soft_wrap=True)
+    out.print(f"use it: samseg replay BAG {flags}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _settings(model: str, preset: str, checkpoint: str) -> dict[str, str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 from rich.console import Console
 
+from samseg_ros.cli_settings import assigned
 from samseg_ros.errors import SamsegError
 from samseg_ros.progress import bar
 from samseg_ros.resources import config_dir
@@ -57,13 +58,14 @@ def train(
 
     Many GPUs: torchrun --nproc-per-node N -m samseg_ros.cli train ...
     """
+    from samseg_ros.config import model_settings
     from samseg_ros.training.recipe import load_recipe
     from samseg_ros.training.run import MODEL_FOLDER, run_recipe
     from samseg_ros.training.run_log import read_log, summary
 
-    chosen = load_recipe(recipe, _changes(settings))
+    chosen = load_recipe(recipe, assigned(settings, "optimizer.learning_rate=1e-4"))
     if (folder / "checkpoint.pt").is_file():
-        out.print(f"going on from the last checkpoint in {folder}", soft_wrap=True, highlight=False)
+        out.print(f"going on from the last checkpoint in {folder}", soft_wrap=True, highlight=False, markup=False)
     run_recipe(chosen, _places(folder, data, cache, workers), bar)
     if int(os.environ.get("RANK", 0)):
         return
@@ -71,11 +73,26 @@ def train(
     if not measured:
         raise SamsegError(f"{folder / 'log.jsonl'} holds no validation; the weights are in {folder / MODEL_FOLDER}")
     out.print(
-        f"validation mIoU {measured['start_miou']:.1f} % at the start, {measured['best_miou']:.1f} % at best "
+        f"{measured['score']}: {measured['start']:.1f} at the start, {measured['best']:.1f} at best "
         f"(step {measured['best_step']} of {measured['steps']}), {_duration(measured['seconds'])}"
     )
-    out.print(f"curves: {folder / 'curves.html'}; TensorBoard: tensorboard --logdir {folder / 'tensorboard'}")
-    out.print(f"weights: {folder / MODEL_FOLDER}; use them with --set model.checkpoint={folder / MODEL_FOLDER}")
+    out.print(
+        f"curves: {folder / 'curves.html'}; TensorBoard: tensorboard --logdir {folder / 'tensorboard'}", markup=False
+    )
+    if measured["best_step"] == 0 and measured["steps"]:
+        out.print("[yellow]nothing was learnt: no validation was better than the start's, so these are its weights[/]")
+    if chosen.stage == "latent":
+        out.print(
+            f"look at {folder / 'reconstructions.png'}; then: {_next_stage(chosen.model, folder)}", soft_wrap=True
+        )
+        return
+    settings_of = model_settings(chosen.model, chosen.preset, str(folder / MODEL_FOLDER))
+    use = " ".join(f"--set {name}={value}" for name, value in settings_of.items())
+    out.print(f"weights: {folder / MODEL_FOLDER}; use them with {use}", soft_wrap=True, markup=False)
+
+
+def _next_stage(model: str, folder: Path) -> str:
+    return f"samseg train --recipe {model}_world --set start_from={folder / 'model'}"
 
 
 def ablate(
@@ -94,9 +111,14 @@ def ablate(
     """
     from samseg_ros.training.ablation import load_ablation, run_ablation
 
-    table = run_ablation(load_ablation(name, _changes(settings)), _places(folder, data, cache, workers), bar, out.print)
+    table = run_ablation(
+        load_ablation(name, assigned(settings, "optimizer.learning_rate=1e-4")),
+        _places(folder, data, cache, workers),
+        bar,
+        out.print,
+    )
     out.print(table, markup=False, highlight=False, soft_wrap=True)
-    out.print(f"written: {folder / 'table.md'}, {folder / 'table.png'}")
+    out.print(f"written: {folder / 'table.md'}, {folder / 'table.png'}", markup=False)
 
 
 def _duration(seconds: float) -> str:
@@ -107,19 +129,3 @@ def _places(folder: Path, data: Path | None, cache: Path, workers: int) -> Place
     from samseg_ros.training.run import Places
 
     return Places(folder, data, cache, workers or os.cpu_count() or 1)
-
-
-def _changes(settings: list[str]) -> dict[str, Any]:
-    """Read ``--set NAME=VALUE``; values are YAML."""
-    import yaml
-
-    changes: dict[str, Any] = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise SamsegError(f"--set {setting}: expected NAME=VALUE, such as optimizer.learning_rate=1e-4")
-        try:
-            changes[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise SamsegError(f"--set {setting}: the value is no YAML ({error})") from None
-    return changes

@@ -1,4 +1,4 @@
-"""Commands about weights: import, random, list, fetch, card. They hang in the command line that cli.py builds."""
+"""Commands about weights: import, random, install, list, fetch, card. They hang in what cli.py builds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from samseg_ros.models import ModelSpec
 
 out = Console()
-app = typer.Typer(help="Bring in, make up, list, fetch and describe weights.", no_args_is_help=True)
+app = typer.Typer(help="Bring in, make up, install, list, fetch and describe weights.", no_args_is_help=True)
 SHORT_DIGEST = 8
 MODEL = Annotated[str, typer.Option("--model", "-m", help="Model, one of `samseg models`.")]
 PRESET = Annotated[str, typer.Option(help="Preset of the model.")]
@@ -27,6 +27,9 @@ MODALITIES = Annotated[str, typer.Option(help="As rgb,lidar.")]
 LABELS = Annotated[str, typer.Option(help="Label set of the outputs, a name or a CSV.")]
 OPTION = Annotated[list[str], typer.Option(help="Option of the model, as fusion=add; repeatable.")]
 INPUT_SIZE = Annotated[str, typer.Option(help="Height x width trained at, as 1024x1024.")]
+SQUASH = Annotated[
+    bool, typer.Option("--squash", help="Images were squashed to --input-size, as AD-SAM's release does.")
+]
 PRECISION = Annotated[Literal["fp16", "fp32"], typer.Option(help="Of the file written.")]
 
 
@@ -45,6 +48,7 @@ def import_(
     labels: LABELS = "",
     option: OPTION = [],  # noqa: B006 typer copies it
     input_size: INPUT_SIZE = "",
+    squash: SQUASH = False,
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
     data: Annotated[str, typer.Option(help="What they were trained on.")] = "",
     precision: PRECISION = "fp16",
@@ -59,9 +63,11 @@ def import_(
     found = open_source(source)
     if found.kind == "sam":
         path = import_sam(found, folder, precision)
-        out.print(f"SAM, every key accounted for: {path}; train with it as sam_checkpoint", soft_wrap=True)
+        out.print(
+            f"SAM, every key accounted for: {path}; train with it as sam_checkpoint", soft_wrap=True, markup=False
+        )
         return
-    given = _given(model, preset, modalities, labels, option, input_size) | {"licence": licence, "data": data}
+    given = _given(model, preset, modalities, labels, option, input_size, squash) | {"licence": licence, "data": data}
     spec = import_weights(found, complete_spec(found, given), folder, precision)
     (folder / CARD_FILE).write_text(make_card(folder))
     _show_written(folder, spec)
@@ -76,6 +82,7 @@ def random(
     labels: LABELS,
     input_size: INPUT_SIZE = "1024x1024",
     option: OPTION = [],  # noqa: B006 typer copies it
+    squash: SQUASH = False,
     seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
     precision: PRECISION = "fp16",
 ) -> None:
@@ -83,28 +90,46 @@ def random(
     from samseg_ros.models.card import CARD_FILE, make_card
     from samseg_ros.models.random_weights import random_weights
 
-    given = _given(model, preset, modalities, labels, option, input_size)
+    given = _given(model, preset, modalities, labels, option, input_size, squash)
     spec = random_weights(given, folder, seed, precision)
     (folder / CARD_FILE).write_text(make_card(folder))
     _show_written(folder, spec)
+
+
+@app.command()
+def install(
+    folder: Annotated[Path, typer.Argument(help="Folder of weights, or of a training run.")],
+    replace: Annotated[bool, typer.Option("--replace", help="In the place of weights installed before.")] = False,
+) -> None:
+    """Put weights where a model is looked for by its name alone ($SAMSEG_MODELS, else the user's data folder)."""
+    from samseg_ros.config import model_settings
+    from samseg_ros.models import SPEC_FILE, read_spec
+    from samseg_ros.models.install import install as put
+
+    target = put(folder, replace)
+    spec = read_spec(target / SPEC_FILE)
+    changed = [f"{name}={value}" for name, value in model_settings(spec.name, spec.preset).items()]
+    out.print(f"installed: {target}; used with {', '.join(changed) or 'the defaults'}", soft_wrap=True, markup=False)
 
 
 @app.command("list")
 def list_(
     folder: Annotated[list[Path], typer.Option(help="A folder of your own, looked through; repeatable.")] = [],  # noqa: B006
 ) -> None:
-    """List the weights that are shipped, and those in folders of your own."""
+    """List the weights that are shipped or installed, and those in folders of your own."""
     from samseg_ros.models import SPEC_FILE
-    from samseg_ros.resources import models_dir
+    from samseg_ros.resources import installed_models_dir, models_dir
 
     table = Table("folder", "model", "sees → tells apart", "size", "sha256", "data; licence")
     for column in table.columns:
         column.overflow = "fold"
-    for root in (models_dir(), *folder):
+    installed = installed_models_dir()
+    for root in (models_dir(), *([installed] if installed.is_dir() else []), *folder):
         if not root.is_dir():
             raise SamsegError(f"no folder {root} to look for {SPEC_FILE} in")
         for path in sorted(root.rglob(SPEC_FILE)):
-            table.add_row(*_row(path, path.parent.relative_to(root.parent)))
+            shown = path.parent if root == installed else path.parent.relative_to(root.parent)
+            table.add_row(*_row(path, shown))
     out.print(table)
 
 
@@ -132,7 +157,7 @@ def fetch(
         found = download(
             url, folder / name, digest or known, lambda done, total: advance(done >> 20, max(done, total) >> 20)
         )
-    out.print(f"written: {folder / name}, sha256 {found}", soft_wrap=True)
+    out.print(f"written: {folder / name}, sha256 {found}", soft_wrap=True, markup=False)
     if not (digest or known):
         out.print("[yellow]nothing proved that this is the right file: compare its sha256[/]", soft_wrap=True)
 
@@ -162,7 +187,7 @@ def card(
     out.print(Markdown(text))
     if write:
         path.write_text(text)
-        out.print(f"written: {path}", soft_wrap=True)
+        out.print(f"written: {path}", soft_wrap=True, markup=False)
 
 
 def _row(path: Path, shown: Path) -> tuple[str, ...]:
@@ -189,8 +214,12 @@ def _named(spec: ModelSpec) -> str:
     return ", ".join([spec.name, spec.preset, *(f"{name}={value}" for name, value in spec.options.items())])
 
 
-def _given(model: str, preset: str, modalities: str, labels: str, option: list[str], input_size: str) -> dict[str, Any]:
+def _given(
+    model: str, preset: str, modalities: str, labels: str, option: list[str], input_size: str, squash: bool
+) -> dict[str, Any]:
     """Return entries of a model.yaml."""
+    if squash and not input_size:
+        raise SamsegError("--squash: expected the size that images were squashed to; give --input-size too")
     return {
         "name": model,
         "preset": preset,
@@ -198,6 +227,7 @@ def _given(model: str, preset: str, modalities: str, labels: str, option: list[s
         "labels": labels,
         "modalities": tuple(filter(None, (name.strip() for name in modalities.split(",")))),
         "input_pixels": _pixels(input_size),
+        "squash_to": _size(input_size) if squash else None,
     }
 
 
@@ -220,9 +250,15 @@ def _options(assignments: list[str]) -> dict[str, str]:
 
 def _pixels(size: str) -> int:
     """``1024x1024`` to 1048576; 0 where nothing is given."""
+    height, width = _size(size) or (0, 0)
+    return height * width
+
+
+def _size(size: str) -> tuple[int, int] | None:
+    """``1024x1024`` to (1024, 1024); None where nothing is given."""
     if not size:
-        return 0
+        return None
     height, _, width = size.lower().partition("x")
     if not all(side.isascii() and side.isdigit() for side in (height, width)):
         raise SamsegError(f"--input-size {size}: expected HEIGHTxWIDTH in pixels, such as 1024x1024")
-    return int(height) * int(width)
+    return int(height), int(width)

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import logging
 import os
 import tempfile
 from pathlib import Path
 
 # Before anything imports rclpy, torch or matplotlib. Children (nodes in processes of their own) inherit it.
+_NO_MODELS = tempfile.TemporaryDirectory(prefix="samseg-models-")
 _ROS_LOGS = tempfile.TemporaryDirectory(prefix="samseg-roslog-", ignore_cleanup_errors=True)
 os.environ.update(
     ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST",
     ROS_DOMAIN_ID=str(os.getpid() % 100 + 1),
     ROS_LOG_DIR=_ROS_LOGS.name,
     MPLBACKEND="Agg",
+    SAMSEG_MODELS=_NO_MODELS.name,  # what the user installed is not what is tested
 )
+os.environ.pop("COLUMNS", None)  # 80 in pytest-xdist's processes; consoles would keep that width
 for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
+
+# Where ROS 2's launch is installed, loggers made after its import keep their records from pytest's caplog.
+with contextlib.suppress(ImportError):
+    importlib.import_module("launch.logging")
+logging.setLoggerClass(logging.Logger)
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
@@ -45,8 +56,11 @@ def shared_data() -> Path:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if ROS_TESTS in item.path.parents:
+        ros = ROS_TESTS in item.path.parents
+        if ros:
             item.add_marker("ros")
+        # Tests over ROS wait for real time, so one of them at once; of the others a file shares its fixtures.
+        item.add_marker(pytest.mark.xdist_group("ros" if ros else item.path.name))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from samseg_ros import cli
+from samseg_ros import __version__, cli
+from samseg_ros.cli_settings import chosen_config
 from samseg_ros.config import Config
 from samseg_ros.errors import SamsegError
+from samseg_ros.schema import json_schema
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -48,8 +50,24 @@ def test_importing_the_command_line_loads_neither_ros_nor_torch() -> None:
 def test_the_help_names_every_command(samseg: Run) -> None:
     code, shown, _ = samseg("--help")
     assert code == 0
-    for command in ("demo", "replay", "evaluate", "train", "world", "models", "labels", "benchmark", "schema"):
+    for command in (
+        "demo",
+        "replay",
+        "evaluate",
+        "train",
+        "world",
+        "models",
+        "labels",
+        "benchmark",
+        "schema",
+        "doctor",
+    ):
         assert re.search(rf"\b{command}\b", shown), command
+
+
+def test_the_version_is_that_of_the_package(samseg: Run) -> None:
+    code, shown, _ = samseg("--version")
+    assert code == 0 and shown.startswith(f"samseg_ros {__version__}")
 
 
 def test_the_module_runs_as_a_script() -> None:
@@ -88,24 +106,24 @@ def test_a_model_is_shown_with_its_inputs_and_the_published_sizes(samseg: Run) -
 def test_the_schema_is_that_of_the_settings(samseg: Run) -> None:
     code, shown, _ = samseg("schema")
     assert code == 0
-    assert json.loads(shown) == Config.model_json_schema()
+    assert json.loads(shown) == json_schema()
 
 
 def test_settings_come_from_the_file_and_the_command_line_wins(tmp_path: Path) -> None:
     file = tmp_path / "my.param.yaml"
     file.write_text("/**:\n  ros__parameters:\n    publish: {min_confidence: 0.5, overlay_alpha: 0.1}\n")
-    config = cli._config("ad_sam", file, ["publish.min_confidence=0.25", "sync.lidar.on_missing=last"])
+    config = chosen_config("ad_sam", file, ["publish.min_confidence=0.25", "sync.lidar.on_missing=last"])
     assert config.model.name == "ad_sam"
     assert (config.publish.min_confidence, config.publish.overlay_alpha) == (0.25, 0.1)
     assert config.sync.lidar.on_missing == "last"
-    assert cli._config("", None) == Config()
+    assert chosen_config("", None) == Config()
 
 
 def test_a_setting_that_does_not_exist_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(SamsegError, match=r"unknown setting 'publish.min_confidenc'; did you mean"):
-        cli._config("", None, ["publish.min_confidenc=0.25"])
+        chosen_config("", None, ["publish.min_confidenc=0.25"])
     with pytest.raises(SamsegError, match="expected NAME=VALUE"):
-        cli._config("", None, ["publish.min_confidence"])
+        chosen_config("", None, ["publish.min_confidence"])
 
 
 def test_the_summary_says_everything_in_a_few_lines(
@@ -129,7 +147,10 @@ def test_the_summary_says_everything_in_a_few_lines(
     assert re.search(r"night\W+50\.0\W+40\.0 – 60\.0\W+90\.0\W+4", shown.out)
     assert "frames received 5, masks 4, dropped 1; latency p50 30 ms, p95 48 ms; 12.3 masks/s" in shown.out
     assert "fused: 4 × rgb + lidar" in shown.out and "report: out/x/report.html" in shown.out
-    assert "the bag is cut off" in shown.err
+    assert "the bag is cut off" in shown.err and "fused pictures" not in shown.out
+    fusion = {"frames": 3, "thermal_frames": 3, "entropy_bits": 6.5, "ssim_camera": 0.25}
+    cli._show(measured | {"fusion": fusion}, Path("out/x"))
+    assert "fused pictures (3 measured): entropy (bits) 6.500, SSIM with camera 0.250\n" in capsys.readouterr().out
 
 
 def test_a_setting_that_is_no_yaml_is_one_line(samseg: Run) -> None:

@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from samseg_ros import cli_export
 from samseg_ros.cli import app
-from samseg_ros.cli_models import _pipeline
+from samseg_ros.cli_settings import config_of_weights
 from samseg_ros.errors import SamsegError
 from samseg_ros.models import MODELS, ModelSpec, save_model
+from samseg_ros.pipeline import Pipeline
 from samseg_ros.types import Frame
 
 
@@ -67,10 +68,9 @@ def test_a_folder_of_weights_becomes_one_that_takes_its_place(weights: Path, tmp
     shown = export("--checkpoint", weights, "--size", "128x192", "--out", out)
     assert "for cameras of 128x192, which the network sees at 64x96" in shown
     assert "compact.pt2: " in shown and "allowed: 1e-03" in shown
-    flags = f"--set model.name=mm_sam_adapter --set model.config=compact --set model.checkpoint={out}"
-    assert f"use it: samseg replay BAG {flags}" in shown
+    assert f"use it: samseg replay BAG --set model.checkpoint={out}" in shown  # the rest is the default
     frame = Frame(np.random.default_rng(0).integers(0, 255, (128, 192, 3), np.uint8))
-    exact, found = _pipeline(str(weights))(frame), _pipeline(str(out))(frame)
+    exact, found = (Pipeline.from_config(config_of_weights(str(path)))(frame) for path in (weights, out))
     np.testing.assert_allclose(found.logits, exact.logits, atol=1e-4)
 
 

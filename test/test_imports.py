@@ -14,7 +14,7 @@ PACKAGE = "samseg_ros"
 SOURCES = Path(__file__).resolve().parents[1] / PACKAGE
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "provenance", "resources", "types", "config", "labels"),
+    ("errors", "provenance", "resources", "types", "config", "labels", "autoware", "schema"),
     ("drawing",),
     ("sensing",),
     ("networks",),
@@ -23,7 +23,19 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("datasets",),
     ("training", "evaluation"),
     ("ros",),
-    ("cli", "cli_datasets", "cli_export", "cli_models", "cli_training", "cli_weights", "progress"),
+    (
+        "cli",
+        "cli_datasets",
+        "cli_doctor",
+        "cli_evaluate",
+        "cli_evaluate_world",
+        "cli_export",
+        "cli_models",
+        "cli_settings",
+        "cli_training",
+        "cli_weights",
+        "progress",
+    ),
 )
 """From the foundation up: a part imports from its own row and from the rows above it here, never from one below."""
 

@@ -121,12 +121,14 @@ def test_ament_finds_the_package_by_its_marker_and_its_package_xml(setup_argumen
     assert "package.xml" in installed["share/samseg_ros"]
 
 
-def test_every_file_of_config_launch_and_models_is_installed_where_it_stands(setup_arguments: dict[str, Any]) -> None:
+def test_every_file_of_config_launch_models_and_schema_is_installed_where_it_stands(
+    setup_arguments: dict[str, Any],
+) -> None:
     for folder, files in setup_arguments["data_files"]:
         if folder.startswith("share/samseg_ros/"):
             assert {f.rpartition("/")[0] for f in files} == {folder.removeprefix("share/samseg_ros/")}
     installed = {f for _, files in setup_arguments["data_files"] for f in files}
-    wanted = [f for d in ("config", "launch", "models") for f in (ROOT / d).rglob("*")]
+    wanted = [f for d in ("config", "launch", "models", "schema") for f in (ROOT / d).rglob("*")]
     names = {f.relative_to(ROOT).as_posix() for f in wanted if f.is_file() and f.suffix != ".pyc"}
     assert "config/labels/world.csv" in names
     assert names <= installed
@@ -141,7 +143,8 @@ def test_everything_that_is_imported_is_declared_in_setup_py_or_package_xml(
     manifest: catkin_pkg.package.Package, setup_arguments: dict[str, Any]
 ) -> None:
     extras = setup_arguments["extras_require"]
-    declared = {distribution(r) for r in [*setup_arguments["install_requires"], *extras["export"]]}
+    optional = [*extras["export"], *extras["metrics"], *extras["ray"]]
+    declared = {distribution(r) for r in [*setup_arguments["install_requires"], *optional]}
     declared |= {d.name.replace("_", "-") for d in manifest.exec_depends}
     missing = set()
     for path in [*(ROOT / "samseg_ros").rglob("*.py"), *(ROOT / "launch").rglob("*.py")]:

@@ -6,78 +6,25 @@ Every row repeats ours, peer and limit in turn and reports medians, so that a ma
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch.utils.flop_counter import FlopCounterMode
 
 from samseg_ros import drawing
 from samseg_ros.config import Config
 from samseg_ros.errors import SamsegError, nearest
-from samseg_ros.models import load_model
-from samseg_ros.pipeline import Pipeline, network_size
+from samseg_ros.evaluation.benchmark_models import ad_sam, end_to_end, model, scoring
+from samseg_ros.evaluation.benchmark_row import Row, Timing, clock, timed
 from samseg_ros.posterior import posterior
-from samseg_ros.runtime import Runner, choose_device, choose_dtype
 from samseg_ros.sensing.modalities import IMAGENET_MEAN, IMAGENET_STD, rgb
 from samseg_ros.sensing.projection import project
 from samseg_ros.types import Camera, Frame, PointCloud
 
-Work = Callable[[], object]
 FULL_HD = (1080, 1920)
-VGA = (480, 640)
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is compared."""
-
-    about: str
-    peer: str
-    """What the peer is."""
-    limit: str
-    """What the limit is."""
-    aim: str
-    ours_work: Work
-    peer_work: Work
-    limit_ms: Callable[[], float]
-    """Measures (or computes) the limit in milliseconds."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Medians of one row, milliseconds."""
-
-    name: str
-    row: Row
-    ours_ms: float
-    peer_ms: float
-    limit_ms: float
-
-    @property
-    def over_peer(self) -> float:
-        """How many times faster than the peer."""
-        return self.peer_ms / self.ours_ms
-
-    @property
-    def over_limit(self) -> float:
-        """How many times the limit."""
-        return self.ours_ms / self.limit_ms
-
-
-def _clock(work: Work) -> float:
-    start = time.perf_counter()
-    work()
-    return (time.perf_counter() - start) * 1e3
-
-
-def _timed(work: Work) -> Callable[[], float]:
-    return lambda: _clock(work)
 
 
 def projection() -> Row:
@@ -98,7 +45,7 @@ def projection() -> Row:
         "≥ 20×",
         lambda: project(cloud, camera, pose, FULL_HD, config),
         lambda: _project_by_opencv(cloud, camera, pose),
-        _timed(lambda: np.copyto(buffer, cloud.xyz)),
+        timed(lambda: np.copyto(buffer, cloud.xyz)),
     )
 
 
@@ -147,7 +94,7 @@ def preparation() -> Row:
         "≥ 10×",
         lambda: rgb(frame, size, config),
         peer,
-        _timed(lambda: cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)),
+        timed(lambda: cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)),
     )
 
 
@@ -175,7 +122,7 @@ def labels_and_confidence() -> Row:
         "≥ 5×",
         lambda: posterior(logits, FULL_HD, 0.0),
         peer,
-        _timed(limit),
+        timed(limit),
     )
 
 
@@ -201,68 +148,7 @@ def overlay() -> Row:
         "≥ 50×",
         lambda: drawing.overlay(image, labels, palette, 0.55),
         peer,
-        _timed(lambda: np.copyto(buffer, image)),
-    )
-
-
-def model() -> Row:
-    """The default network on all three sensors of a VGA camera."""
-    config = Config()
-    loaded, plain = load_model(config.model), load_model(config.model)
-    size = network_size(VGA, loaded.spec.input_pixels)
-    rng = np.random.default_rng(0)
-    inputs = {name: rng.random((3, *size), np.float32) for name in loaded.spec.modalities}
-    runner = Runner(loaded.network, config.model)
-    eager = Runner(plain.network, config.model.model_copy(update={"precision": "fp32", "compile": False}))
-    tensors = {name: torch.from_numpy(a)[None].to(runner.device) for name, a in inputs.items()}
-    with FlopCounterMode(display=False) as counter:
-        load_model(config.model).network.to(runner.device).coarse_logits(tensors)  # type: ignore[operator]
-    flops = counter.get_total_flops()
-    return Row(
-        f"model {config.model.name} ({config.model.config}) at {size[0]}×{size[1]}, {flops / 1e9:.1f} GFLOP",
-        "the same in eager fp32",
-        "its FLOPs at the matrix rate of this run",
-        "—",
-        lambda: runner(inputs),
-        lambda: eager(inputs),
-        lambda: flops / _matrix_rate(config) * 1e3,
-    )
-
-
-def _matrix_rate(config: Config) -> float:
-    """Return floating-point operations per second of a large matrix product in the model's arithmetic."""
-    device = choose_device(config.model.device)
-    kind = choose_dtype(config.model.precision, device)
-    side = 4096 if device.type == "cuda" else 1024
-    a = torch.ones(side, side, dtype=kind, device=device)
-    a @ a
-    start = time.perf_counter()
-    for _ in range(4):
-        b = a @ a
-    b.sum().item()  # waits for the device
-    return 4 * 2 * side**3 / (time.perf_counter() - start)
-
-
-def end_to_end() -> Row:
-    """Frame → Segmentation for a VGA camera with thermal and LiDAR, against the network alone."""
-    from samseg_ros.datasets.world import drive, make_rig
-
-    config = Config()
-    frame = next(drive("test", "day", 1, 1, make_rig(VGA))).frame
-    ours = Pipeline.from_config(config)
-    plain = Pipeline.from_config(
-        config.model_copy(update={"model": config.model.model_copy(update={"precision": "fp32", "compile": False})})
-    )
-    inputs, _ = ours.prepare(frame)
-    runner = Runner(load_model(config.model).network, config.model)
-    return Row(
-        "end to end, 640×480 camera + thermal + LiDAR (pipeline, without transport)",
-        "the same around eager fp32 torch",
-        "the model alone",
-        "≥ 5 frames/s",
-        lambda: ours(frame),
-        lambda: plain(frame),
-        _timed(lambda: runner(inputs)),
+        timed(lambda: np.copyto(buffer, image)),
     )
 
 
@@ -273,6 +159,8 @@ ROWS: Mapping[str, Callable[[], Row]] = {
     "overlay": overlay,
     "model": model,
     "end_to_end": end_to_end,
+    "ad_sam": ad_sam,
+    "scoring": scoring,
 }
 
 
@@ -294,7 +182,7 @@ def run(
     timings = []
     for done, name in enumerate(chosen):
         row = ROWS[name]()
-        turns = [(_clock(row.ours_work), _clock(row.peer_work), row.limit_ms()) for _ in range(repeats + 1)][1:]
+        turns = [(clock(row.ours_work), clock(row.peer_work), row.limit_ms()) for _ in range(repeats + 1)][1:]
         ours, peer, limit = (statistics.median(column) for column in zip(*turns, strict=True))
         timings.append(Timing(name, row, ours, peer, limit))
         if progress:

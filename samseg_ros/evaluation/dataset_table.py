@@ -1,17 +1,17 @@
-"""Scores of a model on a labelled dataset: IoU per class, mIoU over all and per condition and difficulty."""
+"""Confusions of a model on a labelled dataset, by group; what a model's classes count as, and what it is given."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from samseg_ros.datasets.labelled import LabelledDataset, Sample
 from samseg_ros.errors import SamsegError
-from samseg_ros.evaluation.metrics import Counts, accuracy, bootstrap_miou, confusion, iou, miou
-from samseg_ros.labels import load_labels
+from samseg_ros.evaluation.metrics import Counts, confusion
+from samseg_ros.labels import LabelSet, load_labels, load_remap
 from samseg_ros.pipeline import Pipeline
 from samseg_ros.types import Frame
 
@@ -24,7 +24,6 @@ class DatasetScores:
 
     confusions: Counts
     samples: tuple[Sample, ...]
-    classes: tuple[str, ...]
 
     def groups(self, by: str) -> list[str]:
         """Return the values of "condition" or "difficulty" in the order they came, then "all"."""
@@ -33,38 +32,6 @@ class DatasetScores:
     def part(self, by: str, group: str) -> Counts:
         """Return the confusions of one group."""
         return self.confusions[[i for i, s in enumerate(self.samples) if group in (ALL, getattr(s, by))]]
-
-    def summary(self) -> dict[str, Any]:
-        """Return every number, in %, for metrics.json. ``miou_absent_0``: a class that is absent counts 0."""
-        total = self.confusions.sum(0)
-        return {
-            "frames": len(self.samples),
-            "miou": 100 * float(miou(total)),
-            "miou_absent_0": 100 * float(miou(total, absent="zero")),
-            "accuracy": 100 * float(accuracy(total)),
-            "iou": {name: _percent(v) for name, v in zip(self.classes, iou(total), strict=True)},
-            "groups": {
-                by: {g: 100 * float(miou(self.part(by, g).sum(0))) for g in self.groups(by)[:-1]}
-                for by in ("condition", "difficulty")
-            },
-        }
-
-    def markdown(self) -> str:
-        """Return the tables as Markdown: IoU per class, then mIoU with its 95 % bootstrap interval per group."""
-        total = self.confusions.sum(0)
-        lines = ["| class | IoU |", "|---|---|"]
-        lines += [
-            f"| {name} | {'–' if np.isnan(v) else f'{100 * v:.1f}'} |"
-            for name, v in zip(self.classes, iou(total), strict=True)
-        ]
-        lines += ["", "| part | frames | mIoU [95 %] |", "|---|---|---|"]
-        rows = [(by, g) for by in ("condition", "difficulty") for g in self.groups(by)[:-1]] + [("condition", ALL)]
-        for by, group in rows:
-            counts = self.part(by, group)
-            span = bootstrap_miou(counts)
-            value = f"{100 * float(miou(counts.sum(0))):.1f} [{100 * span.low:.1f}, {100 * span.high:.1f}]"
-            lines.append(f"| {group} | {len(counts)} | {value} |")
-        return "\n".join(lines) + "\n"
 
 
 def score_dataset(
@@ -82,11 +49,7 @@ def score_dataset(
         SamsegError: the label sets differ, or the dataset is empty.
     """
     labels = load_labels(dataset.labels)
-    if labels.names != pipeline.labels.names:
-        raise SamsegError(
-            f"expected a model of the classes of {labels.name} ({len(labels)}), got one of {pipeline.labels.name} "
-            f"({len(pipeline.labels)}); train on {labels.name}, or score on a dataset of the model's own labels"
-        )
+    class_table(pipeline.labels, labels)  # refuses other classes
     if not len(dataset):
         raise SamsegError("scoring needs at least one sample")
     counts = []
@@ -96,7 +59,31 @@ def score_dataset(
         counts.append(confusion(result.labels, truth, len(labels)))
         if progress:
             progress(i + 1, len(dataset))
-    return DatasetScores(np.stack(counts), tuple(dataset.samples), labels.names)
+    if not np.any(counts):
+        raise SamsegError("scoring: expected some labelled pixels, got none; check the dataset's labels and its split")
+    return DatasetScores(np.stack(counts), tuple(dataset.samples))
+
+
+def class_table(own: LabelSet, labels: LabelSet, remap: str = "") -> NDArray[np.uint8]:
+    """Return (256,): what each class of a model counts as on a dataset.
+
+    Args:
+        own: the model's classes.
+        labels: the dataset's.
+        remap: see `load_remap`; empty: they are the same.
+
+    Raises:
+        SamsegError: they differ, or as `load_remap`.
+    """
+    if remap:
+        return load_remap(remap, own, labels)
+    if labels.names != own.names:
+        raise SamsegError(
+            f"expected a model of the classes of {labels.name} ({len(labels)}), got one of {own.name} "
+            f"({len(own)}); train on {labels.name}, score on a dataset of the model's own labels, or say "
+            "with --remap which class counts as which"
+        )
+    return np.arange(256, dtype=np.uint8)
 
 
 def retention(scored: Sequence[tuple[str, float]]) -> list[str]:
@@ -120,7 +107,3 @@ def only(frame: Frame, sensors: Sequence[str]) -> Frame:
         points=frame.points if "lidar" in sensors else None,
         images={name: image for name, image in frame.images.items() if name in sensors},
     )
-
-
-def _percent(value: float) -> float | None:
-    return None if np.isnan(value) else 100 * float(value)

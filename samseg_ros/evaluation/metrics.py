@@ -7,7 +7,9 @@ array is taken as well. Pixels whose truth is 255 are not counted. Confusions ad
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,19 +36,48 @@ def confusion(predicted: NDArray[np.uint8], truth: NDArray[np.uint8], classes: i
     Raises:
         InputError: the sizes differ, or an id is neither below K nor 255.
     """
-    if predicted.shape != truth.shape:
-        raise InputError(
-            "predicted mask",
-            expected=f"the size of the labels {truth.shape}",
-            got=str(predicted.shape),
-            remedy="score masks at camera size against labels of the same camera",
-        )
+    counts: Counts = confusions_by_part(predicted, truth, classes, None, 1)[0]
+    return counts
+
+
+def confusions_by_part(
+    predicted: NDArray[np.uint8], truth: NDArray[np.uint8], classes: int, part: NDArray[np.uint8] | None, parts: int
+) -> Counts:
+    """Count one frame in one pass, each part of the image by itself.
+
+    Args:
+        predicted: (H, W) class ids; 255 = unlabelled.
+        truth: (H, W) class ids; 255 = not to be counted.
+        classes: K.
+        part: (H, W) to which part each pixel belongs, below ``parts``; None: all to the last.
+        parts: P.
+
+    Returns:
+        (P, K, K + 1) counts.
+
+    Raises:
+        InputError: as `confusion`.
+    """
+    for name, image in (("predicted mask", predicted), ("parts of the image", part)):
+        if image is not None and image.shape != truth.shape:
+            raise InputError(
+                name,
+                expected=f"the size of the labels {truth.shape}",
+                got=str(image.shape),
+                remedy="score masks at camera size against labels of the same camera",
+            )
     columns = classes + 2  # K classes, every other id, 255
-    place = np.full(256, classes, np.intp)
+    place = np.full(256, classes, np.int32)
     place[:classes] = np.arange(classes)
     place[UNLABELLED] = classes + 1
-    pairs = (place * columns)[truth.ravel()] + place[predicted.ravel()]
-    table = np.bincount(pairs, minlength=columns * columns).reshape(columns, columns)
+    places = (place * columns)[truth.ravel()] + place[predicted.ravel()]
+    first = (np.arange(parts, dtype=np.int32) * columns**2)[-1 if part is None else part.ravel()]
+    found = np.bincount(places + first, minlength=parts * columns**2).reshape(parts, columns, columns)
+    _refuse_strays(found.sum(0), predicted, truth, classes)
+    return np.delete(found[:, :classes], classes, axis=2).astype(np.int64)
+
+
+def _refuse_strays(table: Counts, predicted: NDArray[np.uint8], truth: NDArray[np.uint8], classes: int) -> None:
     for name, stray, ids in (("label", table[classes].sum(), truth), ("mask", table[:, classes].sum(), predicted)):
         if stray:
             raise InputError(
@@ -55,7 +86,6 @@ def confusion(predicted: NDArray[np.uint8], truth: NDArray[np.uint8], classes: i
                 got=f"id {ids[(ids >= classes) & (ids != UNLABELLED)].max()}",
                 remedy="score with a model of the label set that the labels were made with",
             )
-    return np.delete(table[:classes], classes, axis=1).astype(np.int64)
 
 
 def iou(counts: Counts) -> Floats:
@@ -80,7 +110,11 @@ def miou(counts: Counts, absent: str = "skip") -> Floats:
     Raises:
         InputError: another rule.
     """
-    values = iou(counts)
+    return mean_over_classes(iou(counts), absent)
+
+
+def mean_over_classes(values: Floats, absent: str = "skip") -> Floats:
+    """Return (...) the mean of (..., K) scores, NaN where a class is absent; rules and errors as in `miou`."""
     occurs = np.isfinite(values)
     if absent not in ("skip", "zero"):
         raise InputError("absent-class rule", expected="skip or zero", got=repr(absent), remedy="choose one of them")
@@ -103,11 +137,10 @@ def _ratio(part: Floats, whole: NDArray[Any], where: NDArray[np.bool_]) -> Float
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A bootstrap interval."""
+    """A bootstrap interval of 95 %."""
 
     low: float
     high: float
-    level: float = 0.95
 
     @property
     def excludes_zero(self) -> bool:
@@ -115,19 +148,33 @@ class Interval:
         return self.low > 0.0 or self.high < 0.0
 
 
-def bootstrap_miou(confusions: Counts, n: int = 1000, seed: int = 0, absent: str = "skip") -> Interval:
+def bootstrap_miou(confusions: Counts, n: int = 1000, seed: int = 0) -> Interval:
     """Return the 95 % percentile interval of mIoU when frames are drawn anew with replacement (Efron 1979).
 
     Args:
         confusions: (N, K, K or K + 1), one per frame.
         n: number of draws.
         seed: of the draws.
-        absent: see `miou`.
 
     Raises:
         InputError: no frame.
     """
-    return _interval(miou(_resampled(confusions, _draws(len(confusions), n, seed)), absent))
+    return bootstrap(confusions, miou, n, seed)
+
+
+def bootstrap(counts: Counts, score: Callable[[Counts], Floats], n: int = 1000, seed: int = 0) -> Interval:
+    """Return the 95 % percentile interval of any score of summed counts, as `bootstrap_miou` does for mIoU.
+
+    Args:
+        counts: (N, ...), one per frame, which add up.
+        score: (n, ...) summed counts to (n,) scores.
+        n: number of draws.
+        seed: of the draws.
+
+    Raises:
+        InputError: no frame.
+    """
+    return _interval(score(_resampled(counts, _draws(len(counts), n, seed))))
 
 
 def bootstrap_difference(
@@ -150,6 +197,16 @@ def bootstrap_difference(
     return float(miou(ours.sum(0), absent) - miou(other.sum(0), absent)), _interval(difference)
 
 
+def miou_text(confusions: Counts) -> str:
+    """Write mIoU in % with its 95 % bootstrap interval over frames; a single frame has none."""
+    value = f"{100 * float(miou(confusions.sum(0))):.1f}"
+    if len(confusions) < 2:
+        return value
+    span = bootstrap_miou(confusions)
+    return f"{value} [{100 * span.low:.1f}, {100 * span.high:.1f}]"
+
+
+@lru_cache(maxsize=4)
 def _draws(frames: int, n: int, seed: int) -> Counts:
     """Return (n, frames): how often each draw holds each frame."""
     if frames == 0:
@@ -159,11 +216,13 @@ def _draws(frames: int, n: int, seed: int) -> Counts:
 
 
 def _resampled(confusions: Counts, draws: Counts) -> Counts:
-    flat = confusions.reshape(len(confusions), -1)
-    return (draws @ flat).reshape(len(draws), *confusions.shape[1:])
+    flat = confusions.reshape(len(confusions), -1).astype(np.float64)  # exact below 2^53, and much faster
+    summed = (draws.astype(np.float64) @ flat).astype(np.int64)
+    return summed.reshape(len(draws), *confusions.shape[1:])
 
 
-def _interval(values: Floats, level: float = 0.95) -> Interval:
-    tail = 50.0 * (1.0 - level)
-    low, high = np.nanpercentile(values, [tail, 100.0 - tail])
-    return Interval(float(low), float(high), level)
+def _interval(values: Floats) -> Interval:
+    if not np.isfinite(values).any():
+        return Interval(np.nan, np.nan)
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return Interval(float(low), float(high))

@@ -97,6 +97,8 @@ def open_replay(options: ReplayOptions, makes_folder: bool = True) -> Iterator[R
     with open_bag(options.bag) as bag:
         wanted = options.config.inputs
         switched_off = {name: "" for name in ("thermal", "lidar") if not getattr(wanted, name)}
+        if makes_folder and options.config.projection.thermal == "aligned":  # a mere player plays it all the same
+            switched_off["thermal_info"] = ""
         topics = guess_topics(bag, {**options.topics, **switched_off})
         inputs = wanted.model_copy(update={"thermal": bool(topics.thermal), "lidar": bool(topics.lidar)})
         path = options.calibration or options.config.projection.calibration_path
@@ -114,6 +116,7 @@ def _make_folder(out: Path) -> None:
             (out / name).unlink(missing_ok=True)
         for name in ("masks", "overlays"):
             (out / name).mkdir(parents=True, exist_ok=True)
+        for name in ("masks", "overlays", "fused"):
             for file in (out / name).glob("*.png"):
                 file.unlink()
     except OSError as error:

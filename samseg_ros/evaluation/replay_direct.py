@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from samseg_ros import drawing, posterior
+from samseg_ros.autoware import AutowareIds, load_ids
 from samseg_ros.config import Config
 from samseg_ros.datasets.bag_frames import Step, build_frame, steps
 from samseg_ros.errors import SamsegError
@@ -34,8 +35,8 @@ class Segmenter(Protocol):
         """Classes of the masks."""
         ...
 
-    def __call__(self, frame: Frame) -> Segmentation:
-        """Segment one sensor set."""
+    def __call__(self, frame: Frame, fused: bool = False) -> Segmentation:
+        """Segment one sensor set; ``fused`` asks for the fused picture, where the model makes one."""
         ...
 
     def warm_up(self, size: tuple[int, int]) -> float:
@@ -69,18 +70,20 @@ def replay_direct(
         watcher.starting("loading the model")
         segment = segmenter or load_segmenter(replay.config)
         with ReplayOutput(replay, MODE, segment.labels) as output:
-            output.write_label_info(recording.serialize(recording.STRING, recording.label_info(segment.labels)))
+            ids = load_ids(replay.config.autoware, segment.labels)
+            info = recording.label_info(segment.labels, ids.topics())
+            output.write_label_info(recording.serialize(recording.STRING, info))
             segment.warm_up(_camera_size(replay))
             output.start_clock()
             for done, step in enumerate(steps(replay.bag, replay.topics, replay.config.sync, output.aside), start=1):
-                _one(replay, step, segment, output)
+                _one(replay, step, segment, ids, output)
                 output.draw(but_newest=1)  # labels of the newest may stand behind it
                 watcher.progress(done, replay.frames)
             output.extra["peak_memory_mib"] = peak_memory_mib()
             return output.finish()
 
 
-def _one(replay: Replay, step: Step, segment: Segmenter, output: ReplayOutput) -> None:
+def _one(replay: Replay, step: Step, segment: Segmenter, ids: AutowareIds, output: ReplayOutput) -> None:
     if step.matched is None:
         output.went_in(step, LEFT_OUT)
         return
@@ -91,19 +94,19 @@ def _one(replay: Replay, step: Step, segment: Segmenter, output: ReplayOutput) -
             replay.bag, step, replay.calibration, replay.config, lambda name, what: troubles.append(f"{name}: {what}")
         )
         converted = time.perf_counter()
-        segmentation = segment(frame)
+        segmentation = segment(frame, fused=True)
     except SamsegError as error:
         output.went_in(step, error=str(error))
         return
     end = time.perf_counter()
     row = output.went_in(step)
-    row.sensors = segmentation.sensors
     row.troubles = troubles + [f"{name}: {what}" for name, what in segmentation.problems.items()]
     row.latency_ms = (end - start) * 1e3
     row.stages_ms = {"convert": (converted - start) * 1e3, **segmentation.timings_ms}
-    for topic, message in _messages(frame, segmentation, segment.labels, replay.config):
+    for topic, message in _messages(frame, segmentation, segment.labels, ids, replay.config):
         raw = recording.serialize(recording.OUTPUTS[topic], message)
         output.came_out(topic, raw, step.image.stamp_ns)
+    row.sensors = segmentation.sensors  # a painted cloud does not say that the network saw it
 
 
 def peak_memory_mib() -> float:
@@ -120,7 +123,9 @@ def _camera_size(replay: Replay) -> tuple[int, int]:
     raise SamsegError(f"{replay.bag.path}: no image on {replay.topics.image} can be read; choose another --image-topic")
 
 
-def _messages(frame: Frame, segmentation: Segmentation, labels: LabelSet, config: Config) -> Iterator[tuple[str, Any]]:
+def _messages(
+    frame: Frame, segmentation: Segmentation, labels: LabelSet, ids: AutowareIds, config: Config
+) -> Iterator[tuple[str, Any]]:
     """Yield topic and message of what a node publishes about one frame, in its order."""
     stamp_ns, frame_id = frame.stamp_ns, frame.frame_id
     yield recording.MASK, recording.image(stamp_ns, frame_id, segmentation.labels, "mono8")
@@ -130,8 +135,10 @@ def _messages(frame: Frame, segmentation: Segmentation, labels: LabelSet, config
     yield recording.CLASS_CONFIDENCE, recording.class_confidence(labels, segmentation)
     lidar = project_to_camera(frame, config.projection)
     if lidar is not None and frame.points is not None:
-        painted = posterior.at_pixels(segmentation, lidar.pixels)
-        yield recording.CLOUD_OUT, recording.painted_cloud(stamp_ns, frame.points, *painted)
+        class_id, *sureness = posterior.at_pixels(segmentation, lidar.pixels)
+        yield recording.CLOUD_OUT, recording.painted_cloud(stamp_ns, frame.points, ids.painted(class_id), *sureness)
+    if segmentation.fused is not None:
+        yield recording.FUSED, recording.image(stamp_ns, frame_id, segmentation.fused, "rgb8")
     overlay = drawing.overlay(frame.image, segmentation.labels, labels.palette(), config.publish.overlay_alpha)
     yield recording.OVERLAY, recording.image(stamp_ns, frame_id, overlay, "rgb8")
     if lidar is not None:

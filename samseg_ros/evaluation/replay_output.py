@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from samseg_ros.config import Config
 from samseg_ros.datasets.bag import Message
-from samseg_ros.datasets.bag_frames import Step
+from samseg_ros.datasets.bag_frames import Step, build_frame
+from samseg_ros.datasets.bag_topics import recorded_labels
 from samseg_ros.errors import InputError, SamsegError
 from samseg_ros.evaluation import recording
-from samseg_ros.evaluation.pictures import Panels, tile
-from samseg_ros.evaluation.recording import CLOUD_OUT, LIDAR_DEPTH, MASK, OUTPUTS, OutputBag
+from samseg_ros.evaluation.fusion_metrics import fusion_metrics, mean_metrics
+from samseg_ros.evaluation.pictures import Panels, thermal_seen, tile
+from samseg_ros.evaluation.recording import CLOUD_OUT, FUSED, LIDAR_DEPTH, MASK, OUTPUTS, OutputBag
 from samseg_ros.evaluation.replay import Replay
 from samseg_ros.evaluation.report import write_report
 from samseg_ros.evaluation.results import FrameRow, metrics, write_results
@@ -65,10 +67,12 @@ class ReplayOutput:
         self._out = replay.options.out
         self._bag = OutputBag(self._out / "outputs.mcap")
         self._scorer = Scorer(labels)
-        self._unscored = ""
+        self._unscored = _unlike(replay, labels)
         """Why there are no scores, although there are labels."""
         self._waiting: dict[int, _Picture] = {}
         self._drawn: list[tuple[int, Path]] = []
+        self._fusion: list[dict[str, float]] = []
+        """Metrics of the fused pictures, one a frame that was drawn."""
         self._pool = ThreadPoolExecutor(1, "pictures")
         self._jobs: deque[Future[Any]] = deque()
         self._started_s = time.monotonic()
@@ -144,6 +148,9 @@ class ReplayOutput:
             return
         if topic == MASK:
             self._take_mask(row, decoded(topic, raw))
+        elif topic == FUSED:
+            row.fused = f"fused/{row.index:06d}.png"
+            self._later(_write_picture, self._out / row.fused, decoded(topic, raw))
         elif topic == CLOUD_OUT and "lidar" not in row.sensors:
             row.sensors = (*row.sensors, "lidar")
         if stamp_ns in self._waiting:
@@ -171,22 +178,24 @@ class ReplayOutput:
             self._draw(stamp_ns, self._waiting.pop(stamp_ns))
 
     def _draw(self, stamp_ns: int, picture: _Picture) -> None:
-        bag, row, matched = self._replay.bag, self._of_stamp[stamp_ns], picture.step.matched
-        thermal = matched.others.get("thermal") if matched is not None else None
-        depth = picture.outputs.get(LIDAR_DEPTH)
+        replay, row = self._replay, self._of_stamp[stamp_ns]
+        depth, fused = picture.outputs.get(LIDAR_DEPTH), picture.outputs.get(FUSED)
         try:
             panels = Panels(
-                image=convert.color_image(bag.decode(picture.step.image)),
+                frame=build_frame(replay.bag, picture.step, replay.calibration, replay.config, lambda *_: None),
                 mask=decoded(MASK, picture.outputs[MASK]),
-                thermal=None if thermal is None else convert.thermal_image(bag.decode(thermal)),
                 depth_m=None if depth is None else decoded(LIDAR_DEPTH, depth),
                 truth=picture.truth,
+                fused=None if fused is None else decoded(FUSED, fused),
             )
         except SamsegError:
             return  # the row says what was wrong with the frame
         path = self._out / "overlays" / f"{row.index:06d}.png"
         self._drawn.append((row.index, path))
-        self._later(_write_tile, path, panels, self.labels, self._replay.config)
+        self._later(_write_tile, path, panels, self.labels, replay.config)
+        if panels.fused is not None:  # here, between two frames, and not beside one whose time is taken
+            thermal_as_seen = thermal_seen(panels.frame, panels.frame.size, replay.config)
+            self._fusion.append(fusion_metrics(panels.fused, panels.frame.image, thermal_as_seen))
 
     def _later(self, work: Callable[..., Any], *arguments: Any) -> None:
         """Do it beside the frames; when too much has piled up, wait."""
@@ -210,6 +219,8 @@ class ReplayOutput:
             self._unscored = f"not scored: {self._scorer.truths} labels, 0 matched a mask of equal stamp"
         run = self._replay.run(self._mode, self._unscored)
         measured = metrics(run, rows, scores, self.labels, wall_s) | self.extra
+        if self._fusion:
+            measured["fusion"] = mean_metrics(self._fusion)
         write_results(self._out, run, measured, rows, scores, self.labels)
         conditions = {score.stamp_ns: score.condition for score in scores}
         captions = [
@@ -229,12 +240,31 @@ class ReplayOutput:
         return measured
 
 
+def _unlike(replay: Replay, labels: LabelSet) -> str:
+    """Say why the recording's labels cannot be held against the masks; empty where nothing speaks against it."""
+    try:
+        recorded = recorded_labels(replay.bag, replay.topics)
+    except SamsegError as error:
+        return f"not scored: {error}"
+    if recorded is None or recorded.names == labels.names:
+        return ""
+    return (
+        f"not scored: the recording's labels are of {recorded.name} ({len(recorded)} classes), the masks of "
+        f"{labels.name} ({len(labels)})"
+    )
+
+
 def _write_tile(path: Path, panels: Panels, labels: LabelSet, config: Config) -> None:
-    picture = cv2.cvtColor(tile(panels, labels, config), cv2.COLOR_RGB2BGR)
-    cv2.imwrite(str(path), picture, FAST_PNG)
+    _write_picture(path, tile(panels, labels, config))
+
+
+def _write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write (H, W, 3) RGB."""
+    path.parent.mkdir(exist_ok=True)
+    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), FAST_PNG)
 
 
 def decoded(topic: str, raw: bytes) -> NDArray[Any]:
-    """Return the array of a recorded mask, confidence or depth image."""
+    """Return the array of a recorded mask, confidence, depth or fused image."""
     message: Any = recording.STORE.deserialize_cdr(raw, OUTPUTS[topic])
-    return np.asarray(convert.thermal_image(message))
+    return np.asarray(convert.color_image(message) if topic == FUSED else convert.thermal_image(message))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import cv2
-import jinja2
 import numpy as np
 
+from samseg_ros.evaluation.fusion_metrics import named
 from samseg_ros.evaluation.metrics import Counts
+from samseg_ros.evaluation.page import classes, heat, jpeg, percent, render, round_step, tile
 from samseg_ros.evaluation.results import FrameRow
 from samseg_ros.labels import LabelSet
 
@@ -47,35 +46,29 @@ def write_report(
         counts: (K, K + 1) confusion of the whole run, None without labels.
         config: the settings as YAML text.
     """
-    source = files("samseg_ros.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
-        source
-    )
     scored = measured.get("labels")
     broad = bool(pictures) and _width(pictures[0][1]) > PICTURE_WIDTH
-    classes = [{"name": n, "color": _css(c)} for n, c in zip(labels.names, labels.colors, strict=True)]
-    page = template.render(
+    values = dict(
         name=name,
         m=measured,
         notes=_notes(measured),
         tiles=_tiles(measured),
-        classes=classes,
+        classes=classes(labels),
         broad=broad,
         pictures=[
             {"caption": caption, "data": _embedded(file)}
             for caption, file in _spread(pictures, MAX_BROAD if broad else MAX_PICTURES)
         ],
         conditions=_conditions(scored) if scored else [],
-        iou=[c | {"value": _percent(v)} for c, v in zip(classes, scored["iou"].values(), strict=True)]
-        if scored
-        else [],
-        heat=_heat(counts, labels) if counts is not None else None,
+        iou=_iou(scored, labels) if scored else [],
+        heat=heat(counts, labels, bool(counts[:, len(labels) :].any())) if counts is not None else None,
+        fusion=named(measured.get("fusion", {})),
         latency=_latency(rows, measured["latency_ms"]),
         stages=", ".join(f"{stage} {ms:.1f} ms" for stage, ms in measured["stages_ms"].items()),
         facts=_facts(measured),
         config=config,
     )
-    path.write_text(page, encoding="utf-8")
+    path.write_text(render("report.html.j2", values), encoding="utf-8")
 
 
 def _notes(measured: Mapping[str, Any]) -> list[str]:
@@ -89,24 +82,20 @@ def _tiles(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
     frames, latency, scored = measured["frames"], measured["latency_ms"], measured.get("labels")
     tiles = []
     if scored and scored["miou"] is not None:
-        tiles.append(_tile("mIoU", f"{100 * scored['miou']:.1f}", "%"))
-        tiles.append(_tile("pixel accuracy", f"{100 * scored['accuracy']:.1f}", "%"))
-    tiles.append(_tile("masks of frames", f"{frames['published']}", f"/ {frames['received']}"))
-    tiles.append(_tile("frames dropped", str(frames["dropped"]), warn=frames["dropped"] > 0))
+        tiles.append(tile("mIoU", f"{100 * scored['miou']:.1f}", "%"))
+        tiles.append(tile("pixel accuracy", f"{100 * scored['accuracy']:.1f}", "%"))
+    tiles.append(tile("masks of frames", f"{frames['published']}", f"/ {frames['received']}"))
+    tiles.append(tile("frames dropped", str(frames["dropped"]), warn=frames["dropped"] > 0))
     for level in ("p50", "p95"):
         if latency[level] is not None:
-            tiles.append(_tile(f"latency {level}", *_duration(latency[level])))
+            tiles.append(tile(f"latency {level}", *_duration(latency[level])))
     if measured["fps"]:
-        tiles.append(_tile("masks per second", f"{measured['fps']:.1f}"))
+        tiles.append(tile("masks per second", f"{measured['fps']:.1f}"))
     return tiles
 
 
 def _duration(ms: float) -> tuple[str, str]:
     return (f"{ms:.0f}", "ms") if ms < 10_000 else (f"{ms / 1000:.1f}", "s")
-
-
-def _tile(name: str, value: str, unit: str = "", warn: bool = False) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": unit, "warn": warn}
 
 
 def _conditions(scored: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -115,11 +104,11 @@ def _conditions(scored: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "name": name,
             "total": total,
-            "miou": _percent(s["miou"]),
-            "zero": _percent(s["miou_absent_zero"]),
-            "accuracy": _percent(s["accuracy"]),
-            "low": _percent(s["miou_interval"][0]),
-            "high": _percent(s["miou_interval"][1]),
+            "miou": percent(s["miou"]),
+            "zero": percent(s["miou_absent_zero"]),
+            "accuracy": percent(s["accuracy"]),
+            "low": percent(s["miou_interval"][0]),
+            "high": percent(s["miou_interval"][1]),
             "frames": s["frames"],
         }
         for name, s, total in entries
@@ -127,21 +116,8 @@ def _conditions(scored: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100.0 * share
-
-
-def _heat(counts: Counts, labels: LabelSet) -> dict[str, Any]:
-    """Return the row-normalised confusion; the column *unlabelled* only where it counts something."""
-    columns = [*labels.names, "unlabelled"]
-    if not counts[:, len(labels) :].any():
-        columns, counts = columns[:-1], counts[:, : len(labels)]
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    rows = []
-    for name, row in zip(labels.names, shares, strict=True):
-        cells = [{"alpha": v, "share": f"{100 * v:.1f}", "text": f"{100 * v:.0f}" if v >= 0.005 else ""} for v in row]
-        rows.append({"name": name, "cells": cells})
-    return {"columns": columns, "rows": rows}
+def _iou(scored: Mapping[str, Any], labels: LabelSet) -> list[dict[str, Any]]:
+    return [{**c, "value": percent(v)} for c, v in zip(classes(labels), scored["iou"].values(), strict=True)]
 
 
 def _latency(rows: Sequence[FrameRow], spread: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -151,7 +127,7 @@ def _latency(rows: Sequence[FrameRow], spread: Mapping[str, Any]) -> dict[str, A
         return None
     left, top = PLOT["left"], PLOT["top"]
     width, height = PLOT["right"] - left, PLOT["height"] - top - PLOT["bottom"]
-    step = _round_step(max(values) / 4)
+    step = round_step(max(values) / 4)
     limit = step * int(np.ceil(max(values) / step))
 
     def y(value: float) -> float:
@@ -167,12 +143,6 @@ def _latency(rows: Sequence[FrameRow], spread: Mapping[str, Any]) -> dict[str, A
         "points": " ".join(f"{x},{v}" for x, v in points),
         "dots": points if len(points) <= 120 else [],
     }
-
-
-def _round_step(value: float) -> float:
-    """Return the next of 1, 2, 5 times a power of ten."""
-    power = 10.0 ** np.floor(np.log10(max(value, 1e-9)))
-    return float(next(power * m for m in (1, 2, 5, 10) if power * m >= value))
 
 
 def _facts(measured: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -192,14 +162,9 @@ def _embedded(file: Path) -> str:
     if picture.shape[1] > PICTURE_WIDTH:
         size = (PICTURE_WIDTH, round(picture.shape[0] * PICTURE_WIDTH / picture.shape[1]))
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return base64.b64encode(data.tobytes()).decode()
+    return jpeg(picture, JPEG_QUALITY)
 
 
 def _width(file: Path) -> int:
     picture: Any = cv2.imread(str(file))
     return int(picture.shape[1])
-
-
-def _css(color: Any) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*(int(c) for c in color))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,8 +14,9 @@ import yaml
 
 from samseg_ros import __version__
 from samseg_ros.config import Config
-from samseg_ros.evaluation.metrics import Counts, accuracy, iou, miou
+from samseg_ros.evaluation.metrics import accuracy, miou
 from samseg_ros.evaluation.scoring import FrameScore, by_condition, finite, summary
+from samseg_ros.evaluation.summary import spread, write_confusion, write_per_class
 from samseg_ros.labels import LabelSet
 from samseg_ros.provenance import revision
 
@@ -38,6 +38,8 @@ class FrameRow:
     stages_ms: dict[str, float] = field(default_factory=dict)
     mask: str = ""
     """Picture of the mask, relative to the output folder."""
+    fused: str = ""
+    """The fused picture likewise; empty where the model makes none."""
     error: str = ""
     """Why there is no mask."""
     troubles: list[str] = field(default_factory=list)
@@ -74,8 +76,8 @@ def metrics(
         "model": run.model,
         "label_set": labels.name,
         "frames": {"received": len(rows), "published": len(published), "dropped": len(rows) - len(published)},
-        "latency_ms": _spread(latencies),
-        "stages_ms": {s: _spread([r.stages_ms[s] for r in published if s in r.stages_ms])["p50"] for s in stages},
+        "latency_ms": spread(latencies),
+        "stages_ms": {s: spread([r.stages_ms[s] for r in published if s in r.stages_ms])["p50"] for s in stages},
         "fps": _rate(latencies, wall_s if run.rate else sum(latencies) * 1e-3),
         "wall_s": wall_s,
         "sensors": dict(Counter("+".join(row.sensors) for row in published)),
@@ -97,13 +99,6 @@ def _rate(latencies: Sequence[float], seconds: float) -> float | None:
     return len(latencies) / seconds if latencies and seconds > 0 else None
 
 
-def _spread(values: Sequence[float]) -> dict[str, float | None]:
-    if not values:
-        return dict.fromkeys(("p50", "p95", "p99", "mean", "max"))
-    p50, p95, p99 = np.percentile(values, [50, 95, 99])
-    return {"p50": float(p50), "p95": float(p95), "p99": float(p99), "mean": float(np.mean(values)), "max": max(values)}
-
-
 def write_results(
     out: Path,
     run: Run,
@@ -123,8 +118,8 @@ def write_results(
     (out / "config.yaml").write_text(origin + yaml.safe_dump(tree, sort_keys=False))
     if scores:
         counts = np.sum([score.confusion for score in scores], axis=0)
-        _write_per_class(out / "per_class.csv", counts, labels)
-        _write_confusion(out / "confusion.csv", counts, labels)
+        write_per_class(out / "per_class.csv", counts, labels)
+        write_confusion(out / "confusion.csv", counts, labels)
 
 
 def _score(score: FrameScore | None) -> dict[str, Any]:
@@ -135,23 +130,3 @@ def _score(score: FrameScore | None) -> dict[str, Any]:
         "miou": finite(miou(score.confusion)),
         "accuracy": finite(accuracy(score.confusion)),
     }
-
-
-def _write_per_class(path: Path, counts: Counts, labels: LabelSet) -> None:
-    hits, true, predicted = np.diagonal(counts), counts.sum(1), counts[:, : len(labels)].sum(0)
-    with path.open("w", newline="") as stream:
-        table = csv.writer(stream)
-        table.writerow(["id", "name", "iou", "recall", "precision", "true_pixels", "predicted_pixels"])
-        for k, (name, value) in enumerate(zip(labels.names, iou(counts), strict=True)):
-            recall = f"{hits[k] / true[k]:.6f}" if true[k] else ""
-            precision = f"{hits[k] / predicted[k]:.6f}" if predicted[k] else ""
-            score = "" if np.isnan(value) else f"{value:.6f}"
-            table.writerow([k, name, score, recall, precision, true[k], predicted[k]])
-
-
-def _write_confusion(path: Path, counts: Counts, labels: LabelSet) -> None:
-    with path.open("w", newline="") as stream:
-        table = csv.writer(stream)
-        table.writerow(["true \\ predicted", *labels.names, "unlabelled"])
-        for name, row in zip(labels.names, counts.tolist(), strict=True):
-            table.writerow([name, *row])

@@ -1,18 +1,18 @@
-"""The table of a model card: mIoU per condition and set of sensors on unseen scenes, against RGB alone."""
+"""The table of a model card: mIoU per condition and set of sensors, against nets trained with fewer sensors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from samseg_ros.datasets.world import WorldDataset
 from samseg_ros.errors import SamsegError
-from samseg_ros.evaluation.metrics import Counts, Interval, bootstrap_difference, bootstrap_miou, confusion, iou, miou
+from samseg_ros.evaluation.dataset_table import only
+from samseg_ros.evaluation.metrics import Counts, Interval, bootstrap_difference, confusion, iou, miou, miou_text
 from samseg_ros.pipeline import Pipeline
-from samseg_ros.types import Frame
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,6 @@ class Variant:
 
     pipeline: Pipeline
     sensors: tuple[str, ...]
-
-    def without_the_rest(self, frame: Frame) -> Frame:
-        """Return the frame with only this row's sensors."""
-        thermal = frame.thermal if "thermal" in self.sensors else None
-        return replace(frame, thermal=thermal, points=frame.points if "lidar" in self.sensors else None)
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class WorldTable:
     def difference(self, ours: str, other: str, condition: str | None) -> tuple[float, Interval]:
         """Return the mIoU (points of 100) that ``ours`` has over ``other``, with its 95 % interval."""
         value, interval = bootstrap_difference(self.part(ours, condition), self.part(other, condition))
-        return 100 * value, Interval(100 * interval.low, 100 * interval.high, interval.level)
+        return 100 * value, Interval(100 * interval.low, 100 * interval.high)
 
     def markdown(self, comparisons: Sequence[tuple[str, str]] = ()) -> str:
         """Return the table as Markdown: mIoU [95 % interval] per row and condition, then differences.
@@ -60,17 +55,14 @@ class WorldTable:
         heads = [name or "all" for name in self.columns()]
         lines = ["| sensors | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
         for row in self.confusions:
-            cells = []
-            for name in self.columns():
-                counts = self.part(row, name)
-                span = bootstrap_miou(counts)
-                cells.append(f"{100 * float(miou(counts.sum(0))):.1f} [{100 * span.low:.1f}, {100 * span.high:.1f}]")
+            cells = [miou_text(self.part(row, name)) for name in self.columns()]
             lines.append(f"| {row} | " + " | ".join(cells) + " |")
         for ours, other in comparisons:
             cells = []
             for name in self.columns():
                 value, span = self.difference(ours, other, name)
-                cells.append(f"{value:+.1f} [{span.low:+.1f}, {span.high:+.1f}]")
+                interval = f" [{span.low:+.1f}, {span.high:+.1f}]" if len(self.part(ours, name)) > 1 else ""
+                cells.append(f"{value:+.1f}{interval}")
             lines.append(f"| **{ours} − {other}** | " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
@@ -111,7 +103,7 @@ def score_world(
     for i in range(len(dataset)):
         shot = dataset.capture(i)
         for name, variant in variants.items():
-            result = variant.pipeline(variant.without_the_rest(shot.frame))
+            result = variant.pipeline(only(shot.frame, variant.sensors))
             rows[name].append(confusion(result.labels, shot.labels, len(variant.pipeline.labels)))
         conditions.append(shot.condition)
         if progress:

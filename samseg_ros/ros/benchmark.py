@@ -13,7 +13,7 @@ import numpy as np
 from samseg_ros.config import Config
 from samseg_ros.datasets.world import write_recording
 from samseg_ros.errors import SamsegError
-from samseg_ros.evaluation.benchmark import VGA, Row, Timing
+from samseg_ros.evaluation.benchmark_row import VGA, Row, Timing
 from samseg_ros.evaluation.replay import ReplayOptions
 from samseg_ros.models import load_model
 from samseg_ros.pipeline import network_size
@@ -58,7 +58,7 @@ def node_timing(frames: int = 30, report: Callable[[str], None] = lambda text: N
 
 def _eager_ms(config: Config, repeats: int = 10) -> float:
     loaded = load_model(config.model)
-    size = network_size(VGA, loaded.spec.input_pixels)
+    size = network_size(VGA, loaded.spec.input_pixels, loaded.spec.squash_to)
     eager = Runner(loaded.network, config.model.model_copy(update={"precision": "fp32", "compile": False}))
     inputs = {name: np.zeros((3, *size), np.float32) for name in loaded.spec.modalities}
     times = []

@@ -2,7 +2,7 @@
 
 The masks depend on every sensor that was fused (the values of the thermal image, the points of the sweep), so that a
 replay that fuses other messages makes other masks. The first argument may be ``slow`` (0.3 s a frame), ``dies`` (at the
-third frame) or ``broken`` (cannot be configured).
+third frame), ``broken`` (cannot be configured) or ``fuses`` (makes a fused picture: red is the sum of both sensors).
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ class FakeSegmenter:
 
     def __init__(self, mode: str = "") -> None:
         self._mode, self._frames = mode, 0
+        self.makes_fused = mode == "fuses"
         if mode == "broken":
             raise SamsegError("no weights for this model; train it first")
 
     def warm_up(self, size: tuple[int, int]) -> float:
         return 0.0
 
-    def __call__(self, frame: Frame) -> Segmentation:
+    def __call__(self, frame: Frame, fused: bool = False) -> Segmentation:
         self._frames += 1
         if self._mode == "slow":
             time.sleep(0.3)
@@ -54,6 +55,7 @@ class FakeSegmenter:
         sensors = ["rgb"]
         if frame.thermal is not None:
             column += int(np.asarray(frame.thermal, np.float64).mean())
+            column += 0 if frame.camera_from_thermal is None else 3
             sensors.append("thermal")
         if frame.points is not None:
             column += len(frame.points.xyz)
@@ -73,7 +75,15 @@ class FakeSegmenter:
             frame.frame_id,
             tuple(sensors),
             {"prepare": 1.0, "model": 2.0, "posterior": 3.0},
+            fused=fused_picture(frame) if fused and self.makes_fused else None,
         )
+
+
+def fused_picture(frame: Frame) -> np.ndarray:
+    picture = frame.image.copy()
+    if frame.thermal is not None:
+        picture[..., 0] += np.asarray(frame.thermal, np.uint8)
+    return picture
 
 
 def write_small_bag(path: Path, frames: int = 6, without: tuple[str, ...] = (), truth_id: int = 0) -> Path:

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from samseg_ros.errors import InputError
-from samseg_ros.evaluation.metrics import accuracy, bootstrap_difference, bootstrap_miou, confusion, iou, miou
+from samseg_ros.evaluation.metrics import (
+    accuracy,
+    bootstrap,
+    bootstrap_difference,
+    bootstrap_miou,
+    confusion,
+    confusions_by_part,
+    iou,
+    miou,
+)
 
 TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 255, 255], [2, 2, 255, 255]], np.uint8)
 PREDICTED = np.array([[0, 0, 1, 0], [0, 1, 1, 255], [2, 2, 0, 1], [2, 1, 2, 255]], np.uint8)
@@ -67,6 +76,26 @@ def test_another_size_or_a_stray_id_is_refused() -> None:
         confusion(np.zeros((4, 4), np.uint8), TRUTH, 2)
     with pytest.raises(InputError, match="mask image: expected class ids below 3, or 255, got id 9"):
         confusion(np.full((4, 4), 9, np.uint8), TRUTH, 3)
+
+
+def test_parts_of_an_image_are_counted_as_by_hiding_all_but_each() -> None:
+    predicted, truth = _frames(5, 6)
+    part = np.random.default_rng(6).integers(0, 3, truth.shape).astype(np.uint8)
+    counts = confusions_by_part(predicted, truth, 6, part, 4)
+    for number in range(4):
+        hidden = np.where(part == number, truth, 255).astype(np.uint8)
+        np.testing.assert_array_equal(counts[number], confusion(predicted, hidden, 6))
+    np.testing.assert_array_equal(counts.sum(0), confusion(predicted, truth, 6))
+    np.testing.assert_array_equal(confusions_by_part(predicted, truth, 6, None, 4)[3], counts.sum(0))
+    with pytest.raises(InputError, match="parts of the image: expected the size of the labels"):
+        confusions_by_part(predicted, truth, 6, part[1:], 4)
+
+
+def test_any_score_of_counts_has_an_interval_and_no_score_has_none() -> None:
+    confusions = np.stack([confusion(*_frames(seed, 5), 5) for seed in range(6)])
+    assert bootstrap(confusions, miou, n=50) == bootstrap_miou(confusions, n=50)
+    nothing = bootstrap(np.zeros_like(confusions), accuracy, n=50)
+    assert np.isnan(nothing.low) and np.isnan(nothing.high) and not nothing.excludes_zero
 
 
 def test_a_frame_without_labels_gives_nan_and_not_zero() -> None:

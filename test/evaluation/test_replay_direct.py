@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -11,11 +12,13 @@ import pytest
 
 from samseg_ros.config import Config, from_flat, load
 from samseg_ros.datasets.bag import open_bag
+from samseg_ros.datasets.world import write_recording
 from samseg_ros.errors import SamsegError
-from samseg_ros.evaluation.recording import CLASS_CONFIDENCE, CLOUD_OUT, LABEL_INFO, LIDAR_DEPTH, MASK, OVERLAY
+from samseg_ros.evaluation.recording import CLASS_CONFIDENCE, CLOUD_OUT, FUSED, LABEL_INFO, LIDAR_DEPTH, MASK, OVERLAY
 from samseg_ros.evaluation.replay import ReplayOptions, Watcher
 from samseg_ros.evaluation.replay_direct import replay_direct
 from samseg_ros.sensing import convert
+from samseg_ros.types import Frame, Segmentation
 
 
 def _run(fakes: ModuleType, bag: Path, out: Path, **options: object) -> dict:
@@ -99,6 +102,39 @@ def test_the_recording_of_the_outputs_holds_what_a_node_would_publish(replayed: 
         assert json.loads(bag.first(LABEL_INFO).data)["classes"][1] == {"id": 1, "name": "car", "color": [0, 0, 142]}
 
 
+def test_fused_pictures_are_recorded_written_drawn_and_measured(fakes: ModuleType, tmp_path: Path) -> None:
+    options = ReplayOptions(fakes.write_small_bag(tmp_path / "small.mcap"), tmp_path / "out", Config(), pictures=2)
+    measured = replay_direct(options, segmenter=fakes.FakeSegmenter("fuses"))
+    out = tmp_path / "out"
+    rows = [json.loads(line) for line in (out / "result.jsonl").read_text().splitlines()]
+    assert [row["fused"] for row in rows] == [f"fused/{i:06d}.png" for i in range(6)]
+    with open_bag(options.bag) as bag, open_bag(out / "outputs.mcap") as outputs:
+        images = [convert.color_image(bag.decode(m)) for m in bag.messages(["/camera/image_raw"])]
+        recorded = [outputs.decode(m) for m in outputs.messages([FUSED])]
+    assert len(recorded) == 6 and recorded[0].encoding == "rgb8"
+    on_disk = [cv2.imread(str(out / row["fused"]))[..., ::-1] for row in rows]
+    for message, picture, image in zip(recorded, on_disk, images, strict=True):
+        assert (convert.color_image(message) == picture).all()
+        assert (picture[..., 1:] == image[..., 1:]).all()
+    assert (on_disk[2] == images[2]).all()  # no thermal image
+    assert (on_disk[1][24:, :, 0] == images[1][24:, :, 0] + np.uint8(2)).all()  # counts of 2 there
+    names = {"frames", "thermal_frames", "entropy_bits", "spatial_frequency", "ssim_camera", "ssim_thermal"}
+    assert names <= measured["fusion"].keys()
+    assert (measured["fusion"]["frames"], measured["fusion"]["thermal_frames"]) == (2, 2)
+    assert 0.9 < measured["fusion"]["ssim_camera"] < 1
+    tile = cv2.imread(str(out / "overlays" / "000000.png"))[..., ::-1]  # 3 x 3, the fourth is the fused one
+    assert (tile[24 + 72 : 24 + 72 + 48, :64] == on_disk[0]).all()
+    assert "Fused pictures" in (out / "report.html").read_text()
+
+
+def test_without_fused_pictures_nothing_speaks_of_them(replayed: tuple[Path, dict]) -> None:
+    out, measured = replayed
+    assert "fusion" not in measured and not (out / "fused").exists()
+    assert "used pictures" not in (out / "report.html").read_text()
+    with open_bag(out / "outputs.mcap") as bag:
+        assert FUSED not in bag.topics
+
+
 def test_two_replays_give_the_same_masks(fakes: ModuleType, replayed: tuple[Path, dict], tmp_path: Path) -> None:
     out, measured = replayed
     again = _run(fakes, Path(measured["bag"]), tmp_path / "again")
@@ -129,6 +165,33 @@ def test_inputs_can_be_switched_off(
     bag = fakes.write_small_bag(tmp_path / "small.mcap")
     measured = _run(fakes, bag, tmp_path / "out", topics=topics, config=from_flat(settings))
     assert measured["sensors"] == sensors
+
+
+def test_a_cloud_that_is_painted_only_is_not_counted_as_fused(fakes: ModuleType, tmp_path: Path) -> None:
+    class CameraAlone(fakes.FakeSegmenter):  # type: ignore[name-defined, misc]
+        def __call__(self, frame: Frame, fused: bool = False) -> Segmentation:
+            return replace(super().__call__(frame, fused), sensors=("rgb",))
+
+    bag = fakes.write_small_bag(tmp_path / "small.mcap", frames=2)
+    measured = replay_direct(ReplayOptions(bag, tmp_path / "out", Config()), segmenter=CameraAlone())
+    assert measured["sensors"] == {"rgb": 2}
+    with open_bag(tmp_path / "out" / "outputs.mcap") as outputs:
+        assert outputs.topics[CLOUD_OUT].count == 2
+
+
+def test_a_thermal_camera_of_its_own_is_shown_in_the_cameras_view_where_it_is_calibrated(
+    fakes: ModuleType, tmp_path: Path
+) -> None:
+    bag = write_recording(tmp_path / "bag", "test", ("night",), 1, size=(96, 128), thermal_offset=(0.3, 10.0))
+    topics, left = {}, {}
+    for name in ("aligned", "calibrated"):
+        measured = _run(fakes, bag, tmp_path / name, config=from_flat({"projection.thermal": name}))
+        topics[name] = measured["topics"]["thermal_info"]
+        picture = cv2.imread(str(tmp_path / name / "overlays" / "000000.png"))
+        left[name] = picture[24 : 24 + 96, 128 : 128 + 12]  # of the second panel, below its caption
+    assert topics == {"aligned": "", "calibrated": "/thermal/camera_info"}
+    assert left["aligned"].max() > 50
+    assert not left["calibrated"].any()  # turned to the right, it does not see that
 
 
 def test_without_labels_there_are_no_scores_and_no_tables(fakes: ModuleType, tmp_path: Path) -> None:
@@ -209,3 +272,23 @@ def test_motion_compensation_is_refused_because_a_replay_has_no_tf(fakes: Module
     config = from_flat({"projection.motion_compensation": True})
     with pytest.raises(SamsegError, match="motion_compensation: expected false"):
         _run(fakes, fakes.write_small_bag(tmp_path / "small.mcap", frames=1), tmp_path / "out", config=config)
+
+
+def test_the_painted_cloud_of_the_autoware_preset_is_the_nodes(fakes: ModuleType, tmp_path: Path) -> None:
+    table = tmp_path / "cloud.csv"
+    table.write_text("from,to\n0,8\n1,0\n2,255\n")
+    config = from_flat({"autoware.pointcloud": True, "autoware.pointcloud_remap_path": str(table)})
+    bag = fakes.write_small_bag(tmp_path / "small.mcap")
+    seen = {}
+    for name, settings in (("plain", Config()), ("preset", config)):
+        _run(fakes, bag, tmp_path / name, config=settings)
+        with open_bag(tmp_path / name / "outputs.mcap") as outputs:
+            clouds = [outputs.decode(m) for m in outputs.messages([CLOUD_OUT])]
+            infos = [json.loads(outputs.decode(m).data) for m in outputs.messages([LABEL_INFO])]
+        seen[name] = np.concatenate([np.asarray(c.data).reshape(-1, 24)[:, 12] for c in clouds]), infos[0]
+    became = np.full(256, 255, np.uint8)
+    became[:3] = 8, 0, 255
+    np.testing.assert_array_equal(seen["preset"][0], became[seen["plain"][0]])
+    assert len(np.unique(seen["preset"][0])) > 1
+    assert seen["preset"][1]["classes"] == seen["plain"][1]["classes"]
+    assert seen["preset"][1]["topics"]["output/pointcloud"]["name"] == "autoware_cloud"

@@ -10,10 +10,12 @@ import pytest
 from samseg_ros.config import Config
 from samseg_ros.datasets.bag import open_bag
 from samseg_ros.datasets.bag_frames import steps
+from samseg_ros.datasets.world import write_recording
 from samseg_ros.errors import SamsegError
 from samseg_ros.evaluation.recording import IMAGE, MASK, OutputBag, image, serialize
 from samseg_ros.evaluation.replay import ReplayOptions, open_replay
 from samseg_ros.evaluation.replay_output import ReplayOutput
+from samseg_ros.labels import load_labels
 
 
 def _mask(fakes: ModuleType, stamp_ns: int) -> bytes:
@@ -70,6 +72,26 @@ def test_labels_that_match_no_mask_are_said_in_a_note(fakes: ModuleType, tmp_pat
         measured = output.finish()
     assert "labels" not in measured
     assert measured["notes"] == ["not scored: 2 labels, 0 matched a mask of equal stamp"]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_labels_of_other_classes_than_the_masks_are_neither_scored_nor_drawn(
+    own: bool, fakes: ModuleType, tmp_path: Path
+) -> None:
+    bag = write_recording(tmp_path / "world", conditions=["day"], frames_per_condition=1, size=(96, 128))
+    labels = load_labels("world" if own else "camvid")
+    with (
+        open_replay(ReplayOptions(bag, tmp_path / "out", Config())) as replay,
+        ReplayOutput(replay, "test", labels) as output,
+    ):
+        (step,) = steps(replay.bag, replay.topics, replay.config.sync, output.aside)
+        output.went_in(step)
+        mask = image(step.image.stamp_ns, "camera", np.zeros((96, 128), np.uint8), "mono8")
+        output.came_out(MASK, serialize(IMAGE, mask), step.image.stamp_ns)
+        measured = output.finish()
+    told = "not scored: the recording's labels are of world (12 classes), the masks of camvid (11)"
+    assert measured["notes"] == ([] if own else [told])
+    assert ("labels" in measured) == own
 
 
 def test_a_recording_whose_first_image_is_damaged_is_refused_with_the_reason(

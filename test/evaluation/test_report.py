@@ -17,6 +17,7 @@ from samseg_ros.evaluation.report import write_report
 from samseg_ros.evaluation.results import FrameRow, Run, metrics
 from samseg_ros.evaluation.scoring import FrameScore
 from samseg_ros.labels import LabelSet
+from samseg_ros.types import Frame
 
 LABELS = LabelSet("toy", ("road", "<car>", "ghost"), np.array([[128, 64, 128], [0, 0, 142], [9, 9, 9]], np.uint8))
 TRUTH = np.array([[0, 0, 1, 1]], np.uint8)
@@ -132,6 +133,8 @@ def test_some_pictures_evenly_spread_are_put_into_the_page_made_smaller(
         ((96, 128), {"thermal"}, (1, 3)),
         ((96, 128), {"thermal", "depth_m"}, (2, 2)),
         ((96, 128), {"truth", "thermal", "depth_m"}, (2, 3)),
+        ((96, 128), {"thermal", "fused"}, (2, 2)),
+        ((96, 128), {"truth", "thermal", "depth_m", "fused"}, (2, 4)),
         ((96, 320), {"depth_m"}, (3, 1)),
     ],
 )
@@ -140,10 +143,10 @@ def test_a_picture_shows_every_panel_in_a_grid(size: tuple[int, int], parts: set
         "thermal": np.arange(size[0] * size[1], dtype=np.uint16).reshape(size),
         "depth_m": np.full(size, 10.0, np.float32),
         "truth": np.zeros(size, np.uint8),
+        "fused": np.zeros((*size, 3), np.uint8),
     }
-    panels = Panels(
-        np.full((*size, 3), 90, np.uint8), np.zeros(size, np.uint8), **{name: everything[name] for name in parts}
-    )
+    frame = Frame(np.full((*size, 3), 90, np.uint8), thermal=everything["thermal"] if "thermal" in parts else None)
+    panels = Panels(frame, np.zeros(size, np.uint8), **{name: everything[name] for name in parts if name != "thermal"})
     picture = tile(panels, LABELS, Config())
     assert picture.shape[1] == grid[1] * size[1]
     caption = 24
@@ -151,11 +154,29 @@ def test_a_picture_shows_every_panel_in_a_grid(size: tuple[int, int], parts: set
     assert (picture[caption : caption + size[0], : size[1]] == 90).all()
 
 
+def test_the_fused_picture_is_shown_before_the_segmentation() -> None:
+    fused = np.zeros((96, 128, 3), np.uint8)
+    fused[:48] = 10, 20, 30
+    picture = tile(
+        Panels(Frame(np.full((96, 128, 3), 90, np.uint8)), np.zeros((96, 128), np.uint8), fused=fused), LABELS, Config()
+    )
+    assert (picture[24 : 24 + 96, 128:256] == fused).all()
+
+
+def test_metrics_of_fused_pictures_are_shown_with_the_number_of_frames(tmp_path: Path) -> None:
+    fusion = {"frames": 4, "thermal_frames": 3, "entropy_bits": 6.54321, "ssim_thermal": 0.25}
+    page = _page(tmp_path, _measured() | {"fusion": fusion})
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    assert "mean over 4 pictured frames, 3 of them with a thermal image" in text
+    assert "entropy (bits) 6.543 SSIM with thermal 0.250" in text and "VIF of" not in text
+    _Balanced().feed(page)
+
+
 def test_wrong_pixels_are_red_and_unlabelled_ones_are_not() -> None:
     mask = np.zeros((96, 128), np.uint8)
     truth = mask.copy()
     truth[:48], truth[48:, :64] = 1, 255
-    picture = tile(Panels(np.full((96, 128, 3), 90, np.uint8), mask, truth=truth), LABELS, Config())
+    picture = tile(Panels(Frame(np.full((96, 128, 3), 90, np.uint8)), mask, truth=truth), LABELS, Config())
     wrong = picture[24 + 96 + 24 : 24 + 96 + 24 + 96, 128:256]  # camera, mask | truth, wrong
     red = (wrong == (230, 30, 40)).all(-1)
     assert red[:48].all() and not red[48:].any()

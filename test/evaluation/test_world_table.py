@@ -28,7 +28,7 @@ def test_the_difference_to_the_baseline_stands_in_the_last_row() -> None:
     lines = TABLE.markdown([("all", "rgb")]).splitlines()
     assert lines[0] == "| sensors | day | night | all |"
     # Baseline by day: class 0 half right, class 1 with 5 false alarms: (5 / 10 + 10 / 15) / 2.
-    assert lines[-1].startswith(f"| **all − rgb** | {100 - 100 * (0.5 + 2 / 3) / 2:+.1f} [")
+    assert lines[-1].startswith(f"| **all − rgb** | {100 - 100 * (0.5 + 2 / 3) / 2:+.1f} | ")  # one frame: no interval
 
 
 def test_every_auxiliary_is_left_out_once_and_then_all_of_them() -> None:

@@ -1,0 +1,67 @@
+"""Where frames with labels come from: a split of a dataset, or one recording."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from samseg_ros.datasets.catalog import Spread, open_dataset
+from samseg_ros.datasets.labelled import LabelledDataset
+from samseg_ros.datasets.labelled_bag import LabelledBag, labels_folder, open_recording
+from samseg_ros.training.cache import fingerprint
+
+RECORDING = "recording"
+"""Name of a source that is one recording; every other is a row of `samseg_ros.datasets.catalog.DATASETS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is scored, named so that any process on any machine that sees the same files can open it."""
+
+    name: str
+    """A row of DATASETS, or `RECORDING`."""
+    path: str = ""
+    """Folder of the dataset, or the recording; the world needs none."""
+    split: str = ""
+    limit: int | None = None
+    """Frames at most, evenly spread; None: all."""
+    labels: str = ""
+    """Label set of a recording that does not say what its ids mean."""
+
+    @property
+    def shown(self) -> str:
+        """What a reader sees: the recording's name, or dataset and split."""
+        return Path(self.path).name if self.name == RECORDING else f"{self.name} {self.split}"
+
+
+def open_source(source: Source) -> LabelledDataset:
+    """Open what a source names.
+
+    Raises:
+        SamsegError: it is not there, or cannot be used.
+    """
+    if source.name == RECORDING:
+        whole = open_recording(Path(source.path), source.labels)
+        return whole if source.limit is None else Spread(whole, source.limit)
+    folder = Path(source.path).expanduser() if source.path else None
+    return open_dataset(source.name, folder, source.split, source.limit)
+
+
+def digest(source: Source, dataset: LabelledDataset) -> str:
+    """Return what tells this content from another: the names of the samples and, of a recording, its files' times."""
+    if source.name != RECORDING:
+        return fingerprint(dataset)
+    files = [files_of(path) for path in (Path(source.path), labels_folder(Path(source.path))) if path.exists()]
+    return f"{fingerprint(dataset)} {files}"
+
+
+def damage_of(dataset: LabelledDataset) -> str:
+    """Say which part of a recording could not be read; empty: none, or it is no recording."""
+    whole = dataset.behind(0)[0] if isinstance(dataset, Spread) and len(dataset) else dataset
+    return whole.damage if isinstance(whole, LabelledBag) else ""
+
+
+def files_of(path: Path) -> list[tuple[str, int, int]]:
+    """Return name, size and time of change of the files of a recording."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
