@@ -69,7 +69,9 @@ class LabelsConfig(_Section):
 class InputsConfig(_Section):
     thermal: bool = Field(True, description="Subscribe to the thermal camera; false: run without it.")
     lidar: bool = Field(
-        True, description="Subscribe to the LiDAR where the model or the registration uses it; false: run without it."
+        True,
+        description="Subscribe to the LiDAR where the model, the registration or publish.pointcloud uses it; false: "
+        "run without it.",
     )
 
 
@@ -80,7 +82,12 @@ class InputSyncConfig(_Section):
     )
     timeout_s: float = Field(0.1, ge=0.0, le=60.0, description="Longest wait for this input after the image came, s.")
     on_missing: Literal["zero", "last", "skip"] = Field(
-        "zero", description="zero: run without it; last: reuse its last message; skip: drop the frame."
+        "zero",
+        description="zero: run without it; last: reuse its last message, up to max_age_s old (not for "
+        "~/output/pointcloud); skip: drop the frame.",
+    )
+    max_age_s: float = Field(
+        0.5, gt=0.0, le=60.0, description="With on_missing: last: how old a message may stand in, s."
     )
     required: bool = Field(False, description="Drop frames without this input, whatever on_missing says.")
 
@@ -95,7 +102,9 @@ class SyncConfig(_Section):
 
 class ProjectionConfig(_Section):
     rectified: Literal["auto", "yes", "no"] = Field(
-        "auto", description="Whether images are rectified; auto: from camera_info (all-zero D means rectified)."
+        "auto",
+        description="Whether images are rectified; auto: where the topic is called image_rect…, as image_proc does, or "
+        "camera_info has an all-zero D.",
     )
     thermal: Literal["aligned", "calibrated"] = Field(
         "aligned",
@@ -151,6 +160,11 @@ class ThermalConfig(_Section):
 
 class PublishConfig(_Section):
     confidence_encoding: Literal["mono8", "32FC1"] = Field("mono8", description="Encoding of ~/output/confidence.")
+    pointcloud: Literal["auto", "always"] = Field(
+        "auto",
+        description="auto: ~/output/pointcloud comes with models that take the LiDAR, and with autoware.pointcloud; "
+        "always: the LiDAR is subscribed to for it with other models too, whose masks then wait for the clouds.",
+    )
     probabilities_stride: int = Field(4, ge=1, le=32, description="Pixels per cell of ~/output/class_probabilities.")
     min_confidence: float = _runtime(0.0, "Pixels whose posterior is below become 255.", ge=0.0, le=1.0)
     overlay_alpha: float = _runtime(0.55, "Opacity of the class colours in ~/debug/overlay.", ge=0.0, le=1.0)

@@ -24,6 +24,8 @@ DISTORTION_COEFFICIENTS: Mapping[str, tuple[int, ...]] = {
     "equidistant": (4,),
 }
 """Distortion models of sensor_msgs/CameraInfo that we handle, with the numbers of coefficients each may have."""
+EXTREME = 10_000
+"""No focal length is so many times longer or shorter than the image's longer side, no centre so far away."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -31,8 +33,8 @@ class Camera:
     """Intrinsics of one camera, as sensor_msgs/CameraInfo gives them.
 
     Raises:
-        InputError: a wrong matrix shape, a focal length that is not positive, an unknown distortion model, or the
-            wrong number of coefficients for it.
+        InputError: no camera matrix, or a focal length that no lens has at that image size; an unknown distortion
+            model, or the wrong number of coefficients for it.
     """
 
     width: int
@@ -48,10 +50,11 @@ class Camera:
     """Optical frame."""
 
     def __post_init__(self) -> None:
-        if self.k.shape != (3, 3) or not np.isfinite(self.k).all() or self.k[0, 0] <= 0 or self.k[1, 1] <= 0:
+        if not self._is_pinhole():
             raise InputError(
                 "camera matrix",
-                expected="a finite 3x3 matrix with positive focal lengths",
+                expected=f"[[fx, s, cx], [0, fy, cy], [0, 0, 1]] in pixels, fx and fy from 1/{EXTREME} to {EXTREME} "
+                f"times the image's longer side ({self.width}x{self.height})",
                 got=f"shape {self.k.shape}: {self.k.ravel().tolist()}",
                 remedy="calibrate the camera and publish its camera_info",
             )
@@ -70,6 +73,14 @@ class Camera:
                 got=str(self.distortion.shape[0]),
                 remedy="check D in camera_info",
             )
+
+    def _is_pinhole(self) -> bool:
+        if self.k.shape != (3, 3) or not np.isfinite(self.k).all():
+            return False
+        below_diagonal = np.array([self.k[1, 0], self.k[2, 0], self.k[2, 1], self.k[2, 2] - 1.0])
+        side = max(self.width, self.height, 1)
+        has_lens = min(self.k[0, 0], self.k[1, 1]) >= side / EXTREME and np.abs(self.k).max() <= side * EXTREME
+        return bool(has_lens and (np.abs(below_diagonal) < 1e-6).all())
 
     @property
     def is_distorted(self) -> bool:

@@ -14,6 +14,7 @@ from numba import njit
 from numpy.polynomial import polynomial
 from numpy.typing import DTypeLike, NDArray
 
+from samseg_ros.config import ProjectionConfig
 from samseg_ros.errors import InputError
 from samseg_ros.types import Camera
 
@@ -32,6 +33,22 @@ def scaled(camera: Camera, width: int, height: int) -> Camera:
 def undistorted(camera: Camera) -> Camera:
     """Return the pinhole camera of the same matrix: what a rectified image was taken with."""
     return replace(camera, distortion_model="plumb_bob", distortion=np.zeros(5))
+
+
+def rectified_by_name(config: ProjectionConfig, image_topic: str, thermal_topic: str) -> ProjectionConfig:
+    """Return the settings with ``auto`` decided where a topic's name decides it.
+
+    image_proc publishes ``image_rect``, ``image_rect_color`` and the like beside the raw image's camera_info, whose D
+    says nothing about them.
+    """
+    topics = {"rectified": image_topic, "thermal_rectified": thermal_topic}
+    names = {setting: topic.removesuffix("/compressed").rsplit("/", 1)[-1] for setting, topic in topics.items()}
+    decided = {
+        setting: "yes"
+        for setting, name in names.items()
+        if name.startswith("image_rect") and getattr(config, setting) == "auto"
+    }
+    return config.model_copy(update=decided)
 
 
 def as_rectified(camera: Camera, rectified: str) -> Camera:

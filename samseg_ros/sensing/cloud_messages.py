@@ -20,6 +20,8 @@ TIME_FIELDS = ("t", "time", "timestamp", "time_stamp", "offset_time")
 """What drivers call the time of a point (Ouster, Velodyne, Hesai and RoboSense, Nebula, Livox); the first one wins."""
 LONGEST_SWEEP_NS = 10**9
 """No point is further from its cloud's stamp."""
+SHORTEST_SWEEP_NS, MANY_POINTS = 10**6, 1000
+"""No LiDAR measures so many points, at different times, in less."""
 _NANOSECONDS_FROM = 1e15
 """A fraction this large can only be nanoseconds since 1970."""
 
@@ -61,6 +63,16 @@ def point_cloud(msg: Any) -> PointCloud:
     return PointCloud(xyz, intensity, frame_id, time_ns)
 
 
+def require_readable_cloud(msg: Any) -> None:
+    """Look at layout and size of a PointCloud2, whoever reads it then.
+
+    Raises:
+        InputError: as `point_cloud`.
+    """
+    _require_xyz({f.name: f for f in msg.fields})
+    _columns(msg, message_bytes(msg.data), [*"xyz"])
+
+
 def point_times(msg: Any) -> NDArray[np.int64] | None:
     """Return (N,) when each point was measured, in nanoseconds after the header's stamp; None where the cloud has none.
 
@@ -69,24 +81,49 @@ def point_times(msg: Any) -> NDArray[np.int64] | None:
     stamp. A point without a return often has no time either: far from the stamp, it counts as measured at the stamp.
 
     Raises:
-        InputError: no point is within a second of the stamp, or as `point_cloud`.
+        InputError: most returns are more than a second from the stamp, all are within a millisecond (which is no sweep:
+            the unit is another), or as `point_cloud`.
     """
     fields = {f.name: f for f in msg.fields}
     name = next((n for n in TIME_FIELDS if n in fields), None)
     if name is None or msg.width * msg.height == 0:
         return None
-    values = _columns(msg, message_bytes(msg.data), [name])[name].reshape(-1)
-    since_stamp = _nanoseconds(values)
-    readings = [(t, np.abs(t) <= LONGEST_SWEEP_NS) for t in (since_stamp, since_stamp - stamp_ns(msg.header))]
-    times, near = max(readings, key=lambda reading: np.count_nonzero(reading[1]))
-    if not near.any():
-        raise InputError(
-            f"point cloud field {name!r}",
-            expected="times of points within a second of the cloud's stamp",
-            got=f"{min((t[np.abs(t).argmin()] for t, _ in readings), key=abs) * 1e-9:+.3f} s at best",
-            remedy="let the LiDAR driver take stamp and point times from one clock, or set projection.deskew to off",
-        )
-    return np.where(near, times, 0)
+    axes = [axis for axis in "xyz" if axis in fields]
+    points = _columns(msg, message_bytes(msg.data), [name, *axes]).reshape(-1)
+    is_return = np.ones(points.size, np.bool_)
+    for axis in axes:
+        is_return &= np.isfinite(points[axis])
+    if axes:
+        is_return &= np.any([points[axis] != 0 for axis in axes], axis=0)
+    since_stamp = _nanoseconds(points[name])
+    readings = (since_stamp, since_stamp - stamp_ns(msg.header))
+    times = max(readings, key=lambda t: (np.count_nonzero(_is_near(t) & is_return), -np.abs(t).min()))
+    _refuse_another_unit(name, times[is_return])
+    return np.where(_is_near(times), times, 0)
+
+
+def _is_near(times: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.abs(times) <= LONGEST_SWEEP_NS
+
+
+def _refuse_another_unit(name: str, times: NDArray[np.int64]) -> None:
+    """Refuse times of which only a few happen to lie near the stamp, or that lie nearer together than a sweep can."""
+    if not times.size:
+        return
+    span, near = int(np.ptp(times)), np.count_nonzero(_is_near(times))
+    if 2 * near < times.size:
+        got = f"{times[np.abs(times).argmin()] * 1e-9:+.3f} s at best, {near} of {times.size} that near"
+    elif 0 < span < SHORTEST_SWEEP_NS and times.size >= MANY_POINTS:
+        got = f"{times.size} points within {span * 1e-6:.4f} ms"
+    else:
+        return
+    raise InputError(
+        f"point cloud field {name!r}",
+        expected="times within a second of the cloud's stamp, whole numbers in nanoseconds or others in seconds",
+        got=got,
+        remedy="let the LiDAR driver take stamp and point times from one clock and in one of these units, or set "
+        "projection.deskew to off",
+    )
 
 
 def _nanoseconds(values: NDArray[Any]) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from samseg_ros.config import ProjectionConfig
 from samseg_ros.errors import InputError
 from samseg_ros.sensing.calibration import pose_matrix
-from samseg_ros.sensing.cloud_messages import painted_cloud_fields, point_cloud, point_times
+from samseg_ros.sensing.cloud_messages import painted_cloud_fields, point_cloud, point_times, require_readable_cloud
 from samseg_ros.sensing.header import stamp_ns
 from samseg_ros.sensing.image_messages import color_image, image_fields, thermal_image
 from samseg_ros.types import DISTORTION_COEFFICIENTS, Camera
@@ -25,6 +25,7 @@ __all__ = [
     "painted_cloud_fields",
     "point_cloud",
     "point_times",
+    "require_readable_cloud",
     "stamp_ns",
     "thermal_image",
     "transform_matrix",

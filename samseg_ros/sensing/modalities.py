@@ -62,7 +62,8 @@ def thermal(frame: Frame, size: tuple[int, int], config: Config) -> NDArray[np.f
 
     An image with a camera of its own is registered to the camera's view (see `samseg_ros.sensing.registration`); its
     range is that of the whole image. Values that are not finite and what the thermal camera does not see become the
-    lower end; a constant image becomes 0.
+    lower end. Where the percentiles are one value (a small hot thing before an even ground) the image's extremes serve;
+    a constant image becomes 0.
 
     Raises:
         InputError: not an (H, W) uint8, uint16 or float image, nothing finite in it, wholly outside the fixed range, a
@@ -119,6 +120,8 @@ def _thermal_range(counts: NDArray[np.generic], config: ThermalConfig) -> tuple[
     if config.normalization == "percentile":
         with np.errstate(over="ignore", invalid="ignore"):  # told below
             low, high = map(float, np.percentile(values, [config.percentile_low, config.percentile_high]))
+        if low == high:
+            low, high = _extremes(counts)
     else:
         low, high = float(values.min()), float(values.max())
     if not high - low <= float(np.finfo(np.float32).max):  # NaN too
@@ -129,6 +132,12 @@ def _thermal_range(counts: NDArray[np.generic], config: ThermalConfig) -> tuple[
             remedy="check the thermal camera and its driver",
         )
     return (low, high) if config.normalization != "fixed" else _fixed_range(low, high, config)
+
+
+def _extremes(counts: NDArray[np.generic]) -> tuple[float, float]:
+    """Return the smallest and the largest finite value of the whole image."""
+    values = counts[np.isfinite(counts)]
+    return float(values.min()), float(values.max())
 
 
 def _fixed_range(lowest: float, highest: float, config: ThermalConfig) -> tuple[float, float]:

@@ -116,9 +116,11 @@ class Stream:
         return self._newest_ns + min(self._gaps_ns) - target >= to_beat
 
     def before(self, reference_ns: int) -> Message | None:
-        """Return the last message before the wanted stamp, however old."""
-        at = bisect_left(self._messages, self.target_ns(reference_ns), key=stamp_of)
-        return self._messages[at - 1] if at else self._last
+        """Return the last message before the wanted stamp; None where that is older than ``max_age_s``."""
+        target = self.target_ns(reference_ns)
+        at = bisect_left(self._messages, target, key=stamp_of)
+        last = self._messages[at - 1] if at else self._last
+        return last if last and target - last.stamp_ns <= ns(self.config.max_age_s) else None
 
     def forget(self, finished_ns: int | None, waiting_ns: int | None) -> None:
         """Drop what no image can want any more, and what is too much.

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from samseg_ros.config import ProjectionConfig
 from samseg_ros.errors import InputError
-from samseg_ros.sensing.camera import project_into, project_points, require_fit, scaled, undistorted
+from samseg_ros.sensing.camera import project_into, project_points, rectified_by_name, require_fit, scaled, undistorted
 from samseg_ros.types import Camera
 
 K = np.array([[700.0, 0.0, 600.5], [0.0, 710.0, 180.25], [0.0, 0.0, 1.0]])
@@ -114,6 +115,33 @@ def test_the_image_reaches_half_a_pixel_beyond_its_outer_pixel_centres() -> None
 
 def test_no_points_give_no_pixels() -> None:
     assert project_points(camera(), np.zeros((0, 3))).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value"), [(2, 2, 0.0), (2, 2, 2.0), (2, 0, 0.1), (1, 0, 5.0), (0, 0, 1e300), (1, 1, 0.01)]
+)
+def test_a_matrix_of_no_pinhole_camera_is_refused(row: int, column: int, value: float) -> None:
+    k = np.array([[700.0, 0.0, 600.0], [0.0, 700.0, 180.0], [0.0, 0.0, 1.0]])
+    k[row, column] = value
+    with pytest.raises(InputError, match=r"camera matrix: expected \[\[fx, s, cx\], \[0, fy, cy\], \[0, 0, 1\]\]"):
+        camera(k=k)
+
+
+@pytest.mark.parametrize(
+    ("topic", "rectified"),
+    [
+        ("/cam/image_rect", "yes"),
+        ("/cam/image_rect_color", "yes"),
+        ("/cam/image_rect_color/compressed", "yes"),
+        ("/image_rect/image_raw", "auto"),
+        ("/cam/image_raw", "auto"),
+    ],
+)
+def test_image_procs_names_tell_that_an_image_is_rectified(topic: str, rectified: str) -> None:
+    decided = rectified_by_name(ProjectionConfig(), topic, "/thermal/image_raw")
+    assert (decided.rectified, decided.thermal_rectified) == (rectified, "auto")
+    assert rectified_by_name(ProjectionConfig(), "", topic).thermal_rectified == rectified
+    assert rectified_by_name(ProjectionConfig(rectified="no"), topic, "").rectified == "no"
 
 
 def test_scaling_keeps_the_centres_of_pixels() -> None:

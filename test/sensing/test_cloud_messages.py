@@ -287,3 +287,38 @@ def test_times_of_another_clock_are_refused_with_how_far_they_are_off() -> None:
 def test_a_cloud_without_times_or_without_points_has_none() -> None:
     assert point_times(cloud(XYZI, 16)) is None
     assert point_times(timed("t", "u4", np.zeros(0))) is None
+
+
+SWEEP = np.linspace(0.0, 0.1, 1000)
+"""Seconds."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "times", "got"),
+    [
+        ("f4", SWEEP * 1e6, "1 of 1000 that near"),  # microseconds
+        ("f4", SWEEP * 1e3, "10 of 1000 that near"),  # milliseconds: 0 to 1 of 0 to 100
+        ("u4", SWEEP * 1e6, "1000 points within 0.1000 ms"),  # microseconds taken for nanoseconds
+    ],
+)
+def test_times_in_another_unit_are_refused(kind: str, times: Any, got: str) -> None:
+    with pytest.raises(InputError, match=rf"nanoseconds or others in seconds, got .*{got}.*deskew to off"):
+        point_times(timed("time", kind, times))
+
+
+def test_points_of_one_flash_have_one_time() -> None:
+    found = point_times(timed("t", "u4", np.full(1000, 7)))
+    assert found is not None and (found == 7).all()
+
+
+def test_points_without_a_return_do_not_decide_about_the_unit() -> None:
+    names = ["x", "y", "z", "timestamp"]
+    layout = {"names": names, "formats": ["<f4"] * 3 + ["<f8"], "offsets": [0, 4, 8, 16], "itemsize": 24}
+    points = np.zeros(10, np.dtype(layout))
+    points["x"][:3], points["timestamp"][:3] = 5.0, STAMP_NS * 1e-9 + np.array([0.0, 0.05, 0.1])  # the others have none
+    message = timed("timestamp", "f8", np.zeros(10))
+    message.data = array.array("B", points.tobytes())
+    message.fields += [SimpleNamespace(name=n, offset=4 * i, datatype=7, count=1) for i, n in enumerate("xyz")]
+    found = point_times(message)
+    assert found is not None
+    np.testing.assert_allclose(found, [0, 50_000_000, 100_000_000, *[0] * 7], rtol=0, atol=500)

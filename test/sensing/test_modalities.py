@@ -137,6 +137,14 @@ def test_a_constant_image_is_zero(kind: str) -> None:
     assert not heat(np.full((64, 96), 30000, np.uint16), ThermalConfig(normalization=kind)).any()
 
 
+def test_a_person_before_an_even_ground_is_seen_though_the_percentiles_are_one_value() -> None:
+    counts = np.full((480, 640), 29500, np.uint16)
+    counts[100:160, 300:340] = 31000  # 0.8 % of the image
+    assert np.percentile(counts, 1) == np.percentile(counts, 99)
+    seen = heat(counts, ThermalConfig())
+    assert (seen.min(), seen.max()) == (0.0, 1.0)
+
+
 @pytest.mark.parametrize("kind", ["percentile", "minmax", "fixed"])
 def test_values_that_are_not_finite_do_not_spread(kind: str) -> None:
     degrees = np.tile(np.linspace(0, 40, 96, dtype=np.float32), (64, 1))

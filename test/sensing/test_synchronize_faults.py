@@ -56,6 +56,15 @@ def test_on_missing_last_gives_a_late_input_its_newest_message(player: Any) -> N
     assert p.sets[-1].offsets_s["lidar"] == pytest.approx(-0.3)
 
 
+def test_a_message_stands_in_only_until_it_is_too_old(player: Any) -> None:
+    p = player(lidar={"on_missing": "last", "max_age_s": 0.35})
+    p.other("lidar", 1000)
+    for now in range(1000, 1600, 100):
+        p.image(now)
+    p.wait(10_000)
+    assert p.items("lidar") == [1000, 1000, 1000, 1000, None, None]
+
+
 def test_an_empty_stamp_is_refused_and_warned_of_once_for_each_input(
     player: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -131,7 +140,7 @@ def test_with_a_wide_window_too_a_message_from_before_a_restart_is_not_used_afte
 
 @pytest.mark.parametrize(("step_ms", "jumps"), [(1999, 0), (2001, 1)])
 def test_a_forward_jump_beyond_the_limit_empties_the_queues(player: Any, step_ms: float, jumps: int) -> None:
-    p = player(reset_s=2.0, lidar={"on_missing": "last"})
+    p = player(reset_s=2.0, lidar={"on_missing": "last", "max_age_s": 5.0})
     p.other("lidar", 100)
     p.image(100)
     p.image(100 + step_ms)
