@@ -9,6 +9,8 @@ becomes 255.
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -27,8 +29,13 @@ UNKNOWN = 0
 """In the mask: neither deleted nor taken for anything."""
 DELETED = frozenset({1, 2, 9, 14})
 """Building, wall, road, vegetation: classes of the mask whose points Autoware's default filter deletes."""
-BARRIERS = ("fence", "pole", "guard")
+BARRIERS = ("fence", "pole", "guard", "railing", "barrier", "bollard", "cone")
 """Parts of the names of classes that a vehicle must not drive into, thin as they are: they are never deleted."""
+ROAD_USERS = frozenset(
+    """person people human pedestrian rider cyclist bicyclist motorcyclist child car van truck lorry bus trailer caravan
+    train tram vehicle motorcycle motorbike bicycle bike animal dog horse cow""".split()  # noqa: SIM905
+)
+"""Words in the names of classes that live or drive: never deleted either."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -54,22 +61,26 @@ NONE = AutowareIds(None, None)
 """Nothing is published in Autoware's ids."""
 
 
-def load_ids(config: AutowareConfig, labels: LabelSet) -> AutowareIds:
+def load_ids(config: AutowareConfig, labels: LabelSet, own_classes: Mapping[str, int] | None = None) -> AutowareIds:
     """Read the tables that the settings ask for.
 
     Args:
         config: the settings.
         labels: classes that the masks are of.
+        own_classes: the model's own classes by name, and which class of ``labels`` each is published as (255: none);
+            None: they are ``labels``.
 
     Raises:
         SamsegError: the label set has no table and the settings name none, the table does not say of every class what
-            it becomes, or it would have Autoware delete fences, poles or guard rails.
+            it becomes, or it would have Autoware delete fences, poles, guard rails or whoever uses the road.
     """
     mask = _table("mask_remap_path", config.mask_remap_path, labels, MASK) if config.mask_rle else None
     cloud = _table("pointcloud_remap_path", config.pointcloud_remap_path, labels, CLOUD) if config.pointcloud else None
     if mask is not None:
         mask[mask == UNLABELLED] = UNKNOWN
-        _refuse_deleted_barriers(mask, labels)
+        names = {name: index for index, name in enumerate(labels.names)}
+        for name, published in (names | dict(own_classes or {})).items():
+            _refuse_deleted_obstacle(name, int(mask[published]))
     return AutowareIds(mask, cloud)
 
 
@@ -100,10 +111,12 @@ def _table(setting: str, given: str, labels: LabelSet, target: str) -> NDArray[n
     return load_remap(given, labels, load_labels(target))
 
 
-def _refuse_deleted_barriers(table: NDArray[np.uint8], labels: LabelSet) -> None:
-    for index, name in enumerate(labels.names):
-        if table[index] in DELETED and any(part in name.lower() for part in BARRIERS):
-            raise SamsegError(
-                f"autoware.mask_remap_path: expected {name} to become 3 (obstacle), got {table[index]}, whose points "
-                "Autoware's default filter deletes; correct the table"
-            )
+def _refuse_deleted_obstacle(name: str, autoware_id: int) -> None:
+    """Refuse to have the points of a class deleted by whose name it is an obstacle."""
+    lower = name.lower()
+    is_obstacle = any(part in lower for part in BARRIERS) or not ROAD_USERS.isdisjoint(re.split("[^a-z]+", lower))
+    if autoware_id in DELETED and is_obstacle:
+        raise SamsegError(
+            f"autoware.mask_rle: expected {name} to become an obstacle (3, or what it is), got {autoware_id}, whose "
+            "points Autoware's default filter deletes; correct autoware.mask_remap_path or labels.remap_path"
+        )

@@ -42,6 +42,9 @@ class Pipeline:
         self._remap = _Remap(own, config.labels) if config.labels.remap_path else None
         self.labels = self._remap.labels if self._remap else own
         """Classes that are published."""
+        published = self._remap.table if self._remap else range(len(own))
+        self.own_classes: dict[str, int] = {name: int(published[i]) for i, name in enumerate(own.names)}
+        """The model's own classes, and the id that each is published as (255: none)."""
         self._spec = loaded.spec
         self._run = Runner(loaded.network, config.model)
         if self._run.artefact:

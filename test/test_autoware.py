@@ -163,8 +163,32 @@ def test_a_table_that_would_have_a_fence_deleted_is_refused(tmp_path: Path, targ
     own = LabelSet("mine", ("Wire-Fence",), np.zeros((1, 3), np.uint8))
     path = tmp_path / "mask.csv"
     path.write_text(f"from,to\n0,{target}\n")
-    with pytest.raises(SamsegError, match=rf"expected Wire-Fence to become 3 \(obstacle\), got {target}, whose points"):
+    with pytest.raises(SamsegError, match=rf"expected Wire-Fence to become an obstacle .*, got {target}, whose points"):
         load_ids(AutowareConfig(mask_rle=True, mask_remap_path=str(path)), own)
+
+
+@pytest.mark.parametrize("name", ["Bicyclist", "pedestrian", "guard rail", "traffic_cone", "parked-car"])
+def test_a_table_that_would_have_road_users_deleted_is_refused(tmp_path: Path, name: str) -> None:
+    own = LabelSet("mine", (name,), np.zeros((1, 3), np.uint8))
+    path = tmp_path / "mask.csv"
+    path.write_text("from,to\n0,9\n")
+    with pytest.raises(SamsegError, match=f"expected {name} to become an obstacle"):
+        load_ids(AutowareConfig(mask_rle=True, mask_remap_path=str(path)), own)
+
+
+def test_a_carpet_of_leaves_may_become_road(tmp_path: Path) -> None:
+    own = LabelSet("mine", ("carpet of leaves",), np.zeros((1, 3), np.uint8))
+    path = tmp_path / "mask.csv"
+    path.write_text("from,to\n0,9\n")
+    tables = load_ids(AutowareConfig(mask_rle=True, mask_remap_path=str(path)), own)
+    assert tables.mask is not None and tables.mask[0] == 9
+
+
+def test_a_pole_that_a_remap_hides_behind_a_building_is_refused() -> None:
+    world = load_labels("world")
+    published = {name: index for index, name in enumerate(world.names)} | {"pole": world.names.index("building")}
+    with pytest.raises(SamsegError, match=r"expected pole to become an obstacle .*, got 1, .* or labels\.remap_path"):
+        load_ids(BOTH, world, published)
 
 
 def test_the_guide_shows_the_shipped_tables(project_root: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -33,6 +33,11 @@ class Segmenter(Protocol):
     @property
     def labels(self) -> LabelSet:
         """Classes of the masks."""
+        ...
+
+    @property
+    def own_classes(self) -> Mapping[str, int]:
+        """The model's own classes, and the id that each is published as."""
         ...
 
     def __call__(self, frame: Frame, fused: bool = False) -> Segmentation:
@@ -70,7 +75,7 @@ def replay_direct(
         watcher.starting("loading the model")
         segment = segmenter or load_segmenter(replay.config)
         with ReplayOutput(replay, MODE, segment.labels) as output:
-            ids = load_ids(replay.config.autoware, segment.labels)
+            ids = load_ids(replay.config.autoware, segment.labels, segment.own_classes)
             info = recording.label_info(segment.labels, ids.topics())
             output.write_label_info(recording.serialize(recording.STRING, info))
             segment.warm_up(_camera_size(replay))

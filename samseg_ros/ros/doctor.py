@@ -104,7 +104,9 @@ def _unused(config: Config, topics: Mapping[str, str], names: Sequence[str], tak
 
 
 def _source(node: Node, name: str, seen: Seen, config: Config) -> Input:
-    return Input(node, name, lambda message: seen.add(message, time.monotonic()), config.qos, frozenset())
+    source = Input(node, name, lambda message: seen.add(message, time.monotonic()), config.qos, frozenset())
+    source.refresh()
+    return source
 
 
 def _listen(executor: SingleThreadedExecutor, sources: list[Input], seen: Mapping[str, Seen], seconds: float) -> None:

@@ -127,8 +127,8 @@ class FrameBuilder:
             return {"thermal": thermal}
         frame, own_size = message.header.frame_id, (thermal.shape[0], thermal.shape[1])
         purpose = f"to register the thermal image (frame {frame!r}) to the camera's (frame {image_header.frame_id!r})"
-        camera = self._camera("camera_info", size, self._projection.rectified, purpose)
-        own = self._camera("thermal_info", own_size, self._projection.thermal_rectified, purpose)
+        camera = self._camera("camera_info", size, purpose)
+        own = self._camera("thermal_info", own_size, purpose)
         time_ns = self._time_ns("thermal", message)
         pose = self._extrinsics.camera_from_sensor(image_header, message.header, "thermal camera", time_ns)
         return {"thermal": thermal, "camera": camera, "thermal_camera": own, "camera_from_thermal": pose}
@@ -146,7 +146,7 @@ class FrameBuilder:
                 ),
             )
         self.intensity_note = intensity_note(points, self._projection.max_intensity)
-        camera = self._camera("camera_info", size, self._projection.rectified, "to project the LiDAR")
+        camera = self._camera("camera_info", size, "to project the LiDAR")
         pose = self._extrinsics.camera_from_sensor(
             image_header, message.header, "LiDAR", self._time_ns("lidar", message)
         )
@@ -176,7 +176,16 @@ class FrameBuilder:
         self.deskew, self.deskew_note = f"{(knots[-1] - knots[0]) * 1e-9:.3f} s", ""
         return replace(points, deskewed=deskew(points.xyz, times, knots, inverse(camera_from_lidar) @ np.stack(poses)))
 
-    def _camera(self, name: str, size: tuple[int, int], rectified: convert.Rectified, purpose: str) -> Camera:
+    def camera_of(self, name: str, info: Any) -> Camera:
+        """Read a camera_info, of the camera or of the thermal camera.
+
+        Raises:
+            InputError: it cannot be used.
+        """
+        projection = self._projection
+        return convert.camera(info, projection.rectified if name == "camera_info" else projection.thermal_rectified)
+
+    def _camera(self, name: str, size: tuple[int, int], purpose: str) -> Camera:
         info = self.infos[name].get()
         if info is None:
             raise InputError(
@@ -185,6 +194,6 @@ class FrameBuilder:
                 got="none so far",
                 remedy=f"publish it, or remap {INPUTS[name][0]}",
             )
-        camera = convert.camera(info, rectified)
+        camera = self.camera_of(name, info)
         require_fit(camera, size, name)
         return camera

@@ -39,8 +39,8 @@ WARM_UP_SIZE = (480, 640)
 
 PipelineFactory = Callable[[Config], Any]
 """Makes what `samseg_ros.pipeline.Pipeline` is: called with a Frame and ``fused`` it returns a Segmentation; it has
-``labels``, ``modalities``, ``makes_fused``, ``runs_on``, ``warm_up(size)``, and a ``config`` that may be replaced
-between frames."""
+``labels``, ``own_classes``, ``modalities``, ``makes_fused``, ``runs_on``, ``warm_up(size)``, and a ``config`` that may
+be replaced between frames."""
 
 
 def load_pipeline(config: Config) -> Any:
@@ -120,19 +120,24 @@ class FusionNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop, and free the memory of the model."""
         super().on_deactivate(state)
-        return self._attempt("deactivating", self._deactivate, "inactive", "inactive")
+        return self._take_back("deactivating", self._deactivate, "inactive")
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take the outputs back."""
-        return self._attempt("cleaning up", self._cleanup, "unconfigured", "unconfigured")
+        return self._take_back("cleaning up", self._cleanup, "unconfigured")
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop whatever runs."""
         return self._attempt("shutting down", self._cleanup, "finalized", "finalized")
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Go back to unconfigured."""
-        return self._attempt("cleaning up", self._cleanup, "unconfigured", "unconfigured")
+        """Go back to unconfigured; where that fails too, the node is finalized."""
+        return self._attempt("cleaning up", self._cleanup, "unconfigured", "finalized")
+
+    def _take_back(self, doing: str, work: Callable[[], None], after: str) -> TransitionCallbackReturn:
+        """Do the work of a transition downwards; half done there is no state to stay in, hence `on_error`."""
+        result = self._attempt(doing, work, after, "error")
+        return result if result == TransitionCallbackReturn.SUCCESS else TransitionCallbackReturn.ERROR
 
     def _attempt(
         self, doing: str, work: Callable[[], None], after: str, on_failure: str, undo: Callable[[], None] | None = None
@@ -174,6 +179,11 @@ class FusionNode(LifecycleNode):
         self.session = Session(self, self._pipeline, names, self._extrinsics, outputs, config, overridden, self.model)
         self._self_check = SelfCheck(self._checks, self.get_logger(), time.monotonic())
         self.get_logger().info(f"active: fusing {', '.join(('image', *names))}")
+        if "lidar" not in names and config.inputs.lidar:
+            self.get_logger().info(
+                f"{config.model.name} takes no LiDAR: ~/output/pointcloud and ~/debug/lidar_depth stay silent; "
+                "publish.pointcloud: always paints the cloud all the same"
+            )
 
     def _deactivate(self) -> None:
         self._self_check = None
@@ -206,7 +216,7 @@ class FusionNode(LifecycleNode):
             extrinsics = make_extrinsics(self, config.projection) if is_needed else NoExtrinsics()
             self._withdraw()
             self._extrinsics = extrinsics
-            self._outputs = Outputs(self, labels, makes_fused, config.autoware)
+            self._outputs = Outputs(self, labels, makes_fused, config.autoware, self._pipeline.own_classes)
             self._made_for = made_for
         return names, self._outputs
 

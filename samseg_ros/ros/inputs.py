@@ -33,7 +33,7 @@ RAW_SILENCE_S = 2.0
 
 
 class Input:
-    """Subscriptions to one input.
+    """Subscriptions to one input; the first `refresh` makes them.
 
     Args:
         node: the owner.
@@ -58,10 +58,9 @@ class Input:
         self._open: dict[str, tuple[ReliabilityPolicy, Callable[[], None]]] = {}
         self._raw_s = float("-inf")
         self._seen: deque[tuple[int, str]] = deque(maxlen=16)  # stamps, and the variant that they came by
-        self.refresh()
 
     def refresh(self) -> None:
-        """Follow the publishers: call it now and then, from the executor's thread."""
+        """Subscribe, and follow the publishers: call it now and then, from the executor's thread."""
         raw_comes = time.monotonic() - self._raw_s < RAW_SILENCE_S
         for topic, kind in self._kinds.items():
             wanted = kind is not CompressedImage or not raw_comes  # nobody should compress for nothing

@@ -88,6 +88,8 @@ def point_cloud(message: Any) -> PointCloud:
 def point_cloud_with(reader: Any, message: Any) -> PointCloud:
     """Read a cloud with ``sensor_msgs_py.point_cloud2``; what it cannot read gets our own clear refusal."""
     has_intensity = any(field.name == "intensity" for field in message.fields)
+    if message.width * message.height:
+        convert.require_readable_cloud(message)  # it takes whole numbers for metres, and data of any length
     try:
         points = reader.read_points(message, ["x", "y", "z"] + ["intensity"] * has_intensity).reshape(-1)
         xyz = np.stack([points[axis] for axis in "xyz"], axis=-1).astype(np.float32)

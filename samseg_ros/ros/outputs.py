@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,8 @@ class Result:
     labels: LabelSet
     ids: AutowareIds = autoware.NONE
     """What is published in Autoware's ids."""
+    stand_ins: Set[str] = frozenset()
+    """Sensors of which an earlier message stands in (`on_missing: last`)."""
     _projection: LidarImage | None = None
 
     def projection(self) -> LidarImage | None:
@@ -75,7 +77,7 @@ def _class_confidence(result: Result) -> Any:
 
 def _painted_cloud(result: Result) -> Any:
     projection, points = result.projection(), result.frame.points
-    if projection is None or points is None:
+    if projection is None or points is None or "lidar" in result.stand_ins:  # old obstacles must not look new
         return None
     class_id, probability, entropy = posterior.at_pixels(result.segmentation, projection.pixels)
     painted = convert.painted_cloud_fields(points.xyz, result.ids.painted(class_id), probability, entropy)
@@ -144,14 +146,22 @@ class Outputs:
         labels: classes of the masks.
         makes_fused: whether the model makes a fused picture; if not, its topic is not offered.
         config: what is published in Autoware's ids.
+        own_classes: the model's own classes, and the id that each is published as.
 
     Raises:
         SamsegError: there is no table from these classes to Autoware's ids (`autoware.load_ids`).
     """
 
-    def __init__(self, node: LifecycleNode, labels: LabelSet, makes_fused: bool, config: AutowareConfig) -> None:
+    def __init__(
+        self,
+        node: LifecycleNode,
+        labels: LabelSet,
+        makes_fused: bool,
+        config: AutowareConfig,
+        own_classes: Mapping[str, int],
+    ) -> None:
         self._node = node
-        self._ids = autoware.load_ids(config, labels)
+        self._ids = autoware.load_ids(config, labels, own_classes)
         left_out: dict[Callable[[Result], Any], bool] = {_fused: not makes_fused, _mask_rle: self._ids.mask is None}
         self._makers: list[tuple[Any, Callable[[Result], Any]]] = []
         for topic, (kind, make) in OUTPUTS.items():

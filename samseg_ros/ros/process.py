@@ -96,20 +96,22 @@ def run(make_node: Callable[[], Any], args: list[str] | None) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    ending = threading.Event()
     threads = [
-        threading.Thread(target=_spin, args=(executor, asked_to_end), name="executor", daemon=True),
+        threading.Thread(target=_spin, args=(executor, asked_to_end, ending), name="executor", daemon=True),
         threading.Thread(target=node.autostart, name="autostart", daemon=True),
     ]
     for thread in threads:
         thread.start()
     code = asked_to_end.get()
+    ending.set()
     faulthandler.dump_traceback_later(LIMIT_S, exit=True)  # its own thread in C: it needs no interpreter lock
     _end(node, executor, threads)
     _leave(code)
 
 
-def _spin(executor: SingleThreadedExecutor, asked_to_end: SimpleQueue[int]) -> None:
-    """Spin; an error in one callback is logged and does not end the node."""
+def _spin(executor: SingleThreadedExecutor, asked_to_end: SimpleQueue[int], ending: threading.Event) -> None:
+    """Spin; an error in one callback is logged and does not end the node, unless that is ``ending`` anyway."""
     while True:
         try:
             executor.spin()
@@ -118,6 +120,8 @@ def _spin(executor: SingleThreadedExecutor, asked_to_end: SimpleQueue[int]) -> N
             asked_to_end.put(0)
             return
         except Exception:
+            if ending.is_set():  # the executor was shut down while it waited
+                return
             get_logger("samseg_ros").error(f"a callback failed:\n{traceback.format_exc()}")
             time.sleep(0.1)  # not a busy loop if it fails for good
 

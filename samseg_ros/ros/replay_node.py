@@ -113,9 +113,10 @@ def _shared_memory() -> str:
 def private_domain(transport: Path) -> Iterator[int]:
     """Give this process and its children a ROS domain of their own, on this machine only.
 
-    Other ROS programs neither hear the replay nor disturb it. A transport profile that the user has set is kept.
+    Programs of the domain that is set now neither hear the replay nor disturb it; those of another can by chance (one
+    in a hundred). A transport profile that the user has set is kept.
     """
-    domain = 1 + secrets.randbelow(HIGHEST_DOMAIN)
+    domain = secrets.choice([d for d in range(1, HIGHEST_DOMAIN + 1) if str(d) != os.environ.get("ROS_DOMAIN_ID")])
     ours = {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     if not any(name in os.environ for name in PROFILE_VARIABLES):
         write_transport(transport)

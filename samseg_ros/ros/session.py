@@ -24,6 +24,7 @@ from samseg_ros.ros.intake import Intake
 from samseg_ros.ros.outputs import Outputs, Result
 from samseg_ros.ros.process import release_gpu_cache
 from samseg_ros.sensing import convert
+from samseg_ros.sensing.camera import rectified_by_name
 from samseg_ros.sensing.synchronize import Collector, MatchedSet
 
 LIVE_NS = 60 * 10**9
@@ -33,9 +34,12 @@ LIVE_NS = 60 * 10**9
 def used_inputs(config: Config, modalities: Iterable[str]) -> tuple[str, ...]:
     """Return the inputs beside the camera that are used and that the user did not switch off.
 
-    Those that the model takes; and the LiDAR, whose depth a thermal camera with a view of its own is registered by.
+    Those that the model takes; and the LiDAR, whose depth a thermal camera with a view of its own is registered by, and
+    whose cloud may be wanted painted.
     """
     taken = set(modalities)
+    if config.publish.pointcloud == "always" or config.autoware.pointcloud:
+        taken.add("lidar")
     if "thermal" in taken and config.inputs.thermal and config.projection.thermal == "calibrated":
         taken.add("lidar")
     return tuple(name for name in ("thermal", "lidar") if name in taken and getattr(config.inputs, name))
@@ -75,7 +79,6 @@ class Session:
     ) -> None:
         self._node, self._pipeline, self._outputs, self._model = node, pipeline, outputs, model
         self._names = names
-        self._builder = FrameBuilder(extrinsics, self._report, config)
         self._reference_ns = 0
         self._troubled: set[str] = set()  # inputs with bad data in the present frame
         self.health: dict[str, InputHealth] = {}
@@ -84,33 +87,31 @@ class Session:
         windows = {name: getattr(config.sync, name) for name in names}
         self.collector = Collector(windows, config.sync.time_jump_reset_s, self._report)
         self.intake = Intake(self.collector, keep_all=config.drop_policy == "none")
-        self.configure(config)
-        self._inputs: tuple[Input, ...] = ()
         callbacks: dict[str, Callable[[Any], None]] = {"image": self._on_image}
         callbacks |= {name: partial(self._on_auxiliary, name) for name in names}
         callbacks |= {name: partial(self._on_camera_info, name) for name in needed_infos(config, names)}
-        inputs: list[Input] = []
-        try:
-            for name, callback in callbacks.items():
-                inputs.append(Input(node, name, callback, config.qos, overridden))
-        except Exception:
-            for source in inputs:
-                source.close()
-            raise
+        self._inputs = tuple(Input(node, name, made, config.qos, overridden) for name, made in callbacks.items())
+        self.configure(config)
+        self._builder = FrameBuilder(extrinsics, self._report, self._config)
         now = time.monotonic()
-        for source in inputs:
+        for source in self._inputs:
             needed = source.name == "image" or (source.name in names and getattr(config.sync, source.name).required)
             self.health[source.name] = InputHealth(source.name, source.topic, needed, now)
             self._seen[source.name] = Seen()
-        for source in inputs:
-            source.refresh()
-        self._inputs = tuple(inputs)
+        try:
+            self.refresh()  # subscribes: from here on messages come, in another thread where the node starts by itself
+        except Exception:
+            for source in self._inputs:
+                source.close()
+            raise
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
         self._thread.start()
 
     def configure(self, config: Config) -> None:
         """Take over changed settings, all of them with the next frame."""
-        self._config = config
+        topics = {source.name: source.topic for source in self._inputs}
+        projection = rectified_by_name(config.projection, topics["image"], topics.get("thermal", ""))
+        self._config = config.model_copy(update={"projection": projection})
         self.intake.max_rate_hz = config.max_rate_hz
 
     def refresh(self) -> None:
@@ -161,7 +162,11 @@ class Session:
     def _on_camera_info(self, name: str, message: Any) -> None:
         self._arrived(name, message)
         self._builder.infos[name].set(message)
-        self.health[name].used()
+        try:
+            self._builder.camera_of(name, message)
+            self.health[name].used()
+        except InputError as error:  # the sensors that need it tell it too, with every frame
+            self.health[name].failed(str(error), time.monotonic())
 
     def _arrived(self, name: str, message: Any) -> int:
         stamp = convert.stamp_ns(message.header)
@@ -203,7 +208,10 @@ class Session:
         for name, problem in segmentation.problems.items():
             self._report(name, problem)
         times.append(time.perf_counter())
-        self._outputs.publish(Result(matched.reference.header, frame, segmentation, config, self._pipeline.labels))
+        stand_ins = matched.others.keys() & set(matched.missing)
+        labels = self._pipeline.labels
+        result = Result(matched.reference.header, frame, segmentation, config, labels, stand_ins=stand_ins)
+        self._outputs.publish(result)
         times.append(time.perf_counter())
         self._note(matched, dict(segmentation.timings_ms), times)
 

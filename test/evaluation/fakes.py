@@ -31,6 +31,7 @@ class FakeSegmenter:
     """Sky above, road below, and cars in a column that the thermal image's mean and the sweep's length choose."""
 
     labels = LABELS
+    own_classes = {name: i for i, name in enumerate(LABELS.names)}  # noqa: RUF012
     modalities = ("rgb", "thermal", "lidar")
 
     def __init__(self, mode: str = "") -> None:

@@ -25,6 +25,7 @@ class FakePipeline:
     labels = LABELS
     modalities = ("rgb", "thermal", "lidar")
     makes_fused = False
+    own_classes = {name: i for i, name in enumerate(LABELS.names)}  # noqa: RUF012
     runs_on = "nothing, bool"
 
     def __init__(self, config=None, frame_seconds=0.0):

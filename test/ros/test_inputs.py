@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import PointCloud2
+from sensor_msgs.msg import Image, PointCloud2
 
 from samseg_ros.config import from_flat
 from samseg_ros.ros.session import needed_infos, used_inputs
@@ -306,3 +306,69 @@ def test_messages_of_another_type_on_the_topic_are_named(make_rig):
     stranger = rig.another_node("stranger")  # one participant cannot have two types on a topic
     stranger.create_publisher(PointCloud2, "/fusion_node/input/image", 10)
     rig.wait_status("image", ERROR, "/stranger publishes sensor_msgs/msg/PointCloud2", "expected sensor_msgs/msg/Image")
+
+
+def test_messages_that_come_while_the_node_subscribes_are_taken(make_rig, messages, monkeypatch):
+    rig = make_rig(autostart=False)
+    sent = {"/fusion_node/input/image": messages.image(1.0), "/fusion_node/input/pointcloud": messages.cloud(1.0)}
+    sent["/fusion_node/input/image/camera_info"] = messages.camera_info(1.0)
+
+    def delivers_at_once(node, kind, topic, callback, qos, **_):
+        if topic in sent:
+            callback(sent[topic])
+        return lambda: None
+
+    monkeypatch.setattr("samseg_ros.ros.inputs.subscribe", delivers_at_once)
+    rig.node.autostart()
+    session = rig.node.session
+    assert session is not None, rig.node.model.error
+    assert {name: h.received for name, h in session.health.items()} == {
+        "image": 1,
+        "thermal": 0,
+        "lidar": 1,
+        "camera_info": 1,
+    }
+
+
+def test_the_painted_cloud_of_a_camera_model_comes_where_it_is_asked_for():
+    assert used_inputs(from_flat({}), ("rgb",)) == ()
+    assert used_inputs(from_flat({"publish.pointcloud": "always"}), ("rgb",)) == ("lidar",)
+    assert used_inputs(from_flat({"autoware.pointcloud": True}), ("rgb", "thermal")) == ("thermal", "lidar")
+    assert used_inputs(from_flat({"publish.pointcloud": "always", "inputs.lidar": False}), ("rgb",)) == ()
+
+
+def test_a_cloud_that_stands_in_is_not_painted(make_rig):
+    rig = make_rig({"sync.lidar.on_missing": "last", "sync.lidar.timeout_s": 0.05, "sync.lidar.max_age_s": 0.25})
+    masks = rig.connect()
+    painted = rig.listen(PointCloud2, "output/pointcloud")
+    play(rig, masks, 1.0, 2)
+    rig.wait(lambda: len(painted) == 2, "two painted clouds")
+    play(rig, masks, 1.2, 3, lidar=None)
+    assert [f.points is not None for f in rig.pipeline.frames] == [True, True, True, True, False]
+    play(rig, masks, 1.5, 1)
+    rig.wait(lambda: len(painted) == 3, "the painted cloud of the last image")
+    assert stamps(painted) == [1.0, 1.1, 1.5]
+
+
+def test_intrinsics_that_cannot_be_used_are_told_of_themselves(make_rig, messages):
+    rig = make_rig()
+    masks = rig.connect()
+    singular = messages.camera_info(1.0)
+    singular.k[8] = 0.0
+    play(rig, masks, 1.0, 1, camera_info=singular)
+    rig.wait_status("camera_info", WARN, "camera matrix: expected")
+    rig.wait_status("lidar", WARN, "camera matrix: expected")
+    play(rig, masks, 1.1, 1)
+    rig.wait_status("camera_info", OK, "fused")
+
+
+def test_an_image_that_image_proc_rectified_is_not_taken_for_a_distorted_one(make_rig, messages):
+    topic = "/fusion_node/input/image_rect_color"
+    rig = make_rig(arguments=("-r", f"~/input/image:={topic}"))
+    rig.publishers["image"] = rig.world.create_publisher(Image, topic, 10)
+    masks = rig.connect()
+    info = messages.camera_info(1.0)
+    info.d, info.p = [-0.3, 0.1, 0.0, 0.0, 0.0], [60.0, 0.0, 32.0, 0.0, 0.0, 60.0, 24.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    play(rig, masks, 1.0, 1, camera_info=info)
+    camera = rig.pipeline.frames[0].camera
+    assert (camera.k[0, 0], camera.is_distorted) == (60.0, False)  # of P

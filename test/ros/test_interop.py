@@ -207,3 +207,13 @@ def test_vision_msgs_are_offered_beside_our_own_where_they_are_installed(make_ri
     assert [(c.class_id, c.class_name) for c in infos[0].class_map] == [(0, "dark"), (1, "bright"), (2, "never")]
     assert [r.class_id for r in found[0].results] == ["bright"]
     assert found[0].header.stamp.sec == 4
+
+
+def test_whole_numbers_for_metres_are_refused_whoever_reads(providers, messages):
+    millimetres = messages.cloud(1.0, [[1000, 2000, 3000]])
+    for field in millimetres.fields:
+        field.datatype = 5  # int32
+    taken = np.array([(1000, 2000, 3000)], [(n, "i4") for n in "xyz"])
+    providers["sensor_msgs_py.point_cloud2"] = SimpleNamespace(read_points=lambda *_: taken)
+    with pytest.raises(InputError, match="x, y, z as float32 or float64, got x:i4"):
+        interop.point_cloud(millimetres)

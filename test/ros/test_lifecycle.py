@@ -260,3 +260,22 @@ def test_an_activation_that_fails_for_new_settings_is_named_and_works_with_the_o
     rig.send_all(1.0)
     rig.wait(lambda: masks, "a mask")
     assert rig.pipeline.frames[-1].camera_from_lidar is not None
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_what_cannot_be_taken_back_leaves_no_node_that_believes_it_is_active(make_rig, lifecycle, monkeypatch, times):
+    change, state = lifecycle
+    rig = make_rig()
+    close, failures = rig.node.session.close, iter([RuntimeError("stuck")] * times)
+
+    def fails():
+        close()
+        if (failure := next(failures, None)) is not None:
+            raise failure
+
+    monkeypatch.setattr(rig.node.session, "close", fails)
+    change(rig, Transition.TRANSITION_DEACTIVATE)
+    ends = "unconfigured" if times == 1 else "finalized"
+    assert (state(rig), rig.node.model.state) == (ends, ends)
+    if times == 1:
+        assert change(rig, Transition.TRANSITION_CONFIGURE)
