@@ -50,7 +50,12 @@ def export(
     choose_device(device)
     with err.status("loading the model …") as status:
         loaded = load_model(from_flat(_settings(model, preset, checkpoint), source="command line").model)
-        input_size = network_size(camera_size, loaded.spec.input_pixels, loaded.spec.squash_to)
+        spec = loaded.spec
+        if spec.windows:
+            raise SamsegError(
+                "these weights see images in windows, an exported network sees one size; take windows out of model.yaml"
+            )
+        input_size = spec.pad_to or network_size(camera_size, spec.input_pixels, spec.squash_to)
         plan = Plan(kind, camera_size, input_size, precision, device)
         exported = export_model(loaded, folder, plan, lambda stage: status.update(f"{stage} …"))
     _show(exported, folder, plan)

@@ -49,6 +49,9 @@ def import_(
     option: OPTION = [],  # noqa: B006 typer copies it
     input_size: INPUT_SIZE = "",
     squash: SQUASH = False,
+    entries: Annotated[
+        list[str], typer.Option("--set", "-s", help="Another entry of model.yaml, as pad_to=[800,800]; repeatable.")
+    ] = [],  # noqa: B006 typer copies it
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
     data: Annotated[str, typer.Option(help="What they were trained on.")] = "",
     precision: PRECISION = "fp16",
@@ -67,7 +70,8 @@ def import_(
             f"SAM, every key accounted for: {path}; train with it as sam_checkpoint", soft_wrap=True, markup=False
         )
         return
-    given = _given(model, preset, modalities, labels, option, input_size, squash) | {"licence": licence, "data": data}
+    given = _given(model, preset, modalities, labels, option, input_size, squash)
+    given |= {"licence": licence, "data": data, **_entries(entries)}
     spec = import_weights(found, complete_spec(found, given), folder, precision)
     (folder / CARD_FILE).write_text(make_card(folder))
     _show_written(folder, spec)
@@ -212,6 +216,22 @@ def _row(path: Path, shown: Path) -> tuple[str, ...]:
 
 def _named(spec: ModelSpec) -> str:
     return ", ".join([spec.name, spec.preset, *(f"{name}={value}" for name, value in spec.options.items())])
+
+
+def _entries(texts: list[str]) -> dict[str, Any]:
+    """Read name=value pairs, the values as YAML."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        try:
+            found[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            equals = ""
+        if not equals:
+            raise SamsegError(f"--set {text}: expected NAME=VALUE, the value as in YAML")
+    return found
 
 
 def _given(

@@ -16,10 +16,10 @@ from samseg_ros.models import LoadedModel, ModelSpec, load_model
 from samseg_ros.models.artefact import Artefact
 from samseg_ros.posterior import at_pixels, posterior, remapped
 from samseg_ros.runtime import Runner
-from samseg_ros.sensing.modalities import MODALITIES
+from samseg_ros.sensing.modalities import MODALITIES, padded
 from samseg_ros.types import Camera, Frame, PointCloud, Segmentation
 
-SIDE_MULTIPLE, SMALLEST_SIDE = 32, 64
+SIDE_MULTIPLE, SMALLEST_SIDE, SCORE_CELL = 32, 64, 4
 
 
 class Pipeline:
@@ -46,7 +46,7 @@ class Pipeline:
         self.own_classes: dict[str, int] = {name: int(published[i]) for i, name in enumerate(own.names)}
         """The model's own classes, and the id that each is published as (255: none)."""
         self._spec = loaded.spec
-        self._run = Runner(loaded.network, config.model)
+        self._run = Runner(loaded.network, config.model, loaded.spec.windows)
         if self._run.artefact:
             _refuse_contradiction(self._run.artefact, self._spec)
         for name in self.modalities:
@@ -96,6 +96,10 @@ class Pipeline:
         inputs, problems = self.prepare(frame)
         prepared = time.perf_counter()
         logits, planes = self._run.with_fused(inputs) if fused and self.makes_fused else (self._run(inputs), None)
+        logits, planes = (
+            self._without_padding(frame, logits),
+            None if planes is None else self._without_padding(frame, planes),
+        )
         if not np.isfinite(logits).all():
             raise SamsegError(
                 "scores of the network: expected finite numbers, got NaN or infinity; "
@@ -131,11 +135,13 @@ class Pipeline:
     def prepare(self, frame: Frame) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
         """Return what the network sees, (3, h, w) per usable modality, and per unusable one what is wrong with it.
 
+        With ``pad_to`` the image's own part is the upper left one.
+
         Raises:
             InputError: the camera image cannot be used, or is not of the size that the network was exported for.
         """
-        size = network_size(frame.size, self._spec.input_pixels, self._spec.squash_to)
-        if self._run.artefact and size != self._run.artefact.input_size:
+        size = self._own_size(frame)
+        if self._run.artefact and (self._spec.pad_to or size) != self._run.artefact.input_size:
             raise _not_exported_for(self._run.artefact, frame.size, size)
         inputs: dict[str, NDArray[np.float32]] = {}
         problems: dict[str, str] = {}
@@ -143,12 +149,23 @@ class Pipeline:
             try:
                 array = MODALITIES[name](frame, size, self.config)
                 if array is not None:
-                    inputs[name] = _finite(name, array)
+                    inputs[name] = padded(name, _finite(name, array), self._spec.pad_to)
             except Exception as error:  # whatever a sensor's data break: the camera goes on
                 if name == "rgb":
                     raise
                 problems[name] = str(error) if isinstance(error, InputError) else f"unexpected {error!r}"
         return inputs, problems
+
+    def _own_size(self, frame: Frame) -> tuple[int, int]:
+        return network_size(frame.size, self._spec.input_pixels, self._spec.squash_to, self._spec.pad_to)
+
+    def _without_padding(self, frame: Frame, planes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return of (C, H/s, W/s) what is of the image itself."""
+        if self._spec.pad_to is None:
+            return planes
+        s = self._spec.pad_to[0] // planes.shape[1]
+        h, w = self._own_size(frame)
+        return np.ascontiguousarray(planes[:, : h // s, : w // s])
 
     def warm_up(self, size: tuple[int, int]) -> float:
         """Segment a blank sensor set of (H, W) and use it, so that nothing is compiled later; return the seconds.
@@ -164,12 +181,16 @@ class Pipeline:
 
 
 def network_size(
-    camera_size: tuple[int, int], input_pixels: int, squash_to: tuple[int, int] | None = None
+    camera_size: tuple[int, int],
+    input_pixels: int,
+    squash_to: tuple[int, int] | None = None,
+    pad_to: tuple[int, int] | None = None,
 ) -> tuple[int, int]:
-    """Return the network's (h, w) for a camera's (H, W).
+    """Return the (h, w) at which the network sees a camera's (H, W).
 
     The aspect is kept and the area comes near ``input_pixels``, as far as sides that are multiples of 32 allow; no side
-    exceeds the camera's, except to reach 64. With ``squash_to`` it is that, whatever the camera's.
+    exceeds the camera's, except to reach 64. With ``squash_to`` it is that, whatever the camera's. With ``pad_to`` it
+    is the camera's own or what fits, in multiples of 4 (a cell of the scores); the rest is padding.
 
     Raises:
         InputError: an empty image.
@@ -180,6 +201,9 @@ def network_size(
         )
     if squash_to:
         return squash_to
+    if pad_to:
+        fit = min(1.0, *(most / side for most, side in zip(pad_to, camera_size, strict=True)))
+        return _cells(camera_size[0] * fit, pad_to[0]), _cells(camera_size[1] * fit, pad_to[1])
     scale = min(1.0, (input_pixels / (camera_size[0] * camera_size[1])) ** 0.5)
     height, width = (_network_side(side, scale) for side in camera_size)
     return height, width
@@ -190,6 +214,10 @@ def _network_side(side: int, scale: float) -> int:
     return max(SMALLEST_SIDE, min(near, most) * SIDE_MULTIPLE)
 
 
+def _cells(side: float, most: int) -> int:
+    return min(most, max(SCORE_CELL, round(side / SCORE_CELL) * SCORE_CELL))
+
+
 def _picture(planes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Return (3, h, w) in 0..1 as (H, W, 3) in 0..255."""
     image = cv2.resize(np.ascontiguousarray(planes.transpose(1, 2, 0)), size[::-1], interpolation=cv2.INTER_LINEAR)
@@ -197,7 +225,8 @@ def _picture(planes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.u
 
 
 def _refuse_contradiction(artefact: Artefact, spec: ModelSpec) -> None:
-    if (size := network_size(artefact.camera_size, spec.input_pixels, spec.squash_to)) != artefact.input_size:
+    size = spec.pad_to or network_size(artefact.camera_size, spec.input_pixels, spec.squash_to)
+    if size != artefact.input_size:
         raise SamsegError(
             f"model.yaml contradicts itself: cameras of {artefact.camera_size} are seen at {size} with input_pixels "
             f"{spec.input_pixels}, but input_size is {artefact.input_size}; export the network again"

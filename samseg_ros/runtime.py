@@ -15,6 +15,7 @@ from torch import nn
 from samseg_ros.config import ModelConfig
 from samseg_ros.errors import SamsegError
 from samseg_ros.models.artefact import Artefact, ExportedNetwork
+from samseg_ros.models.windows import Windows, over_windows
 from samseg_ros.networks.precision import cast_weights
 
 
@@ -25,12 +26,14 @@ class Runner:
         network: follows the interface of `samseg_ros.models`; it is taken over (moved, its weights cast). An exported
             network runs as it was exported.
         config: device, precision, threads, compile.
+        windows: in which the images are seen; None: as a whole.
 
     Raises:
         SamsegError: the device is not there, or an exported network cannot be loaded or was exported otherwise.
     """
 
-    def __init__(self, network: nn.Module, config: ModelConfig) -> None:
+    def __init__(self, network: nn.Module, config: ModelConfig, windows: Windows | None = None) -> None:
+        self._windows = windows
         # The other half is for callbacks, drivers and players: a thread that waits for a taken core stalls the frame.
         threads = config.threads or max(1, (os.cpu_count() or 1) // 2)
         torch.set_num_threads(threads)
@@ -60,13 +63,17 @@ class Runner:
         """Return (K, h/4, w/4) class scores of (3, h, w) arrays; a modality that is not among them is missing."""
         with torch.inference_mode(), self._autocast():
             tensors = {name: self._tensor(array) for name, array in inputs.items()}
-            logits = self._coarse_logits(*(self._filled(tensors) if self._fixed_graph else (tensors,)))
-            return _array(logits)
+            if self._windows is None:
+                return _array(self._scores(tensors))
+            return _array(over_windows(self._scores, tensors, self._windows))
+
+    def _scores(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return self._coarse_logits(*(self._filled(tensors) if self._fixed_graph else (tensors,)))
 
     @property
     def makes_fused(self) -> bool:
-        """Whether the network makes a fused picture; what was exported has none."""
-        return self._coarse_logits_and_fused is not None
+        """Whether the network makes a fused picture; what was exported, or sees windows, has none."""
+        return self._coarse_logits_and_fused is not None and self._windows is None
 
     def with_fused(self, inputs: Mapping[str, NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the scores and the fused picture (3, h, w) in 0..1 of one pass, which is never the compiled one.
@@ -88,7 +95,7 @@ class Runner:
     def _tensor(self, array: NDArray[np.float32]) -> torch.Tensor:
         return torch.from_numpy(array)[None].to(self.device, memory_format=torch.channels_last)
 
-    def _filled(self, tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    def _filled(self, tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Return every modality and whether it is there: one compiled graph serves all combinations."""
         blank = torch.zeros_like(tensors["rgb"])
         inputs = {name: tensors.get(name, blank) for name in self.modalities}

@@ -65,6 +65,21 @@ def test_a_checkpoint_becomes_a_folder_that_the_settings_can_name(
     assert "my own streets" in card and "from `best.pt`" in card
 
 
+def test_what_the_command_has_no_option_for_is_set_as_an_entry(
+    weights: Weights, network: torch.nn.Module, tmp_path: Path
+) -> None:
+    save_model(tmp_path / "own", network, SPEC)
+    source = tmp_path / "own" / "compact.safetensors"
+    weights("import", source, "-o", tmp_path / "new", "--set", "windows={size: [256, 256], stride: [128, 128]}")
+    spec = load_model(ModelConfig(checkpoint=str(tmp_path / "new"))).spec
+    assert spec.windows is not None and (spec.windows.size, spec.windows.stride) == ((256, 256), (128, 128))
+    assert "windows of 256×256 every 128×128 pixels" in (tmp_path / "new" / "card.md").read_text()
+    with pytest.raises(SamsegError, match="expected one of squash_to, pad_to and windows, got pad_to and windows"):
+        weights("import", tmp_path / "new" / "compact.safetensors", "-o", tmp_path / "b", "--set", "pad_to=[800, 800]")
+    with pytest.raises(SamsegError, match="--set pad_to: expected NAME=VALUE"):
+        weights("import", source, "-o", tmp_path / "b", "--set", "pad_to")
+
+
 def test_random_weights_of_a_size_become_a_folder_with_a_card(weights: Weights, tmp_path: Path) -> None:
     flags = ["--model", "mm_sam_adapter", "--preset", "compact", "--modalities", "rgb,lidar", "--labels", "cityscapes"]
     shown = weights("random", "--out", tmp_path / "trial", *flags, "--input-size", "352x1216", "--seed", "3")

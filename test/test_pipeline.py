@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from samseg_ros.config import Config, ModelConfig, flatten, from_flat
 from samseg_ros.errors import InputError, SamsegError
 from samseg_ros.labels import LabelSet
+from samseg_ros.models.windows import Windows
 from samseg_ros.pipeline import Pipeline, network_size
 from samseg_ros.posterior import posterior
 from samseg_ros.runtime import Runner, choose_device, choose_dtype, has_amx
@@ -45,6 +46,8 @@ class BrightSide(nn.Module):
 class Spec:
     input_pixels: int = 128 * 192
     squash_to: tuple[int, int] | None = None
+    pad_to: tuple[int, int] | None = None
+    windows: Windows | None = None
     temperature: float = 1.0
 
 
@@ -310,6 +313,44 @@ def test_squashed_weights_see_every_camera_at_their_size_and_masks_come_out_at_t
     assert network.seen == [{"rgb": (1, 3, 128, 128)}]
     assert result.labels.shape == (256, 384)
     assert (result.labels[:, :184] == 0).all() and (result.labels[:, 200:] == 1).all()  # the edge stays in the middle
+
+
+@pytest.mark.parametrize(
+    ("camera", "expected"),
+    [
+        ((600, 800), (600, 800)),  # FMB as published
+        ((1200, 1600), (600, 800)),
+        ((400, 1600), (200, 800)),
+        ((250, 333), (248, 332)),  # multiples of 4
+    ],
+)
+def test_sizes_before_padding_computed_by_hand(camera: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert network_size(camera, 10**6, None, (800, 800)) == expected
+
+
+def test_padded_weights_see_black_below_and_on_the_right_and_masks_are_of_the_image_alone() -> None:
+    network, seen = BrightSide(), []
+    spec = Spec(pad_to=(320, 512))
+    pipe = Pipeline(Loaded(network, spec=spec), FP32)  # type: ignore[arg-type]
+    black = Pipeline(Loaded(network, spec=Spec(input_pixels=320 * 512)), FP32)  # type: ignore[arg-type]
+    seen = pipe.prepare(frame())[0]["rgb"]
+    assert seen.shape == (3, 320, 512)
+    np.testing.assert_array_equal(seen[:, :256, :384], black.prepare(frame())[0]["rgb"])
+    dark = black.prepare(replace(frame(), image=np.zeros((256, 384, 3), np.uint8)))[0]["rgb"][:, :1, :1]
+    np.testing.assert_allclose(seen[:, 256:], np.broadcast_to(dark, (3, 64, 512)), rtol=1e-6)
+    np.testing.assert_allclose(seen[:, :, 384:], np.broadcast_to(dark, (3, 320, 128)), rtol=1e-6)
+    result, whole = pipe(frame()), black(frame())
+    assert result.logits.shape == (3, 64, 96)
+    np.testing.assert_array_equal(result.labels, whole.labels)
+
+
+def test_weights_that_see_windows_get_the_image_piece_by_piece() -> None:
+    network = BrightSide()
+    spec = Spec(input_pixels=256 * 384, windows=Windows(size=(128, 192), stride=(128, 192)))
+    result = Pipeline(Loaded(network, spec=spec), FP32)(frame())  # type: ignore[arg-type]
+    assert network.seen == [{"rgb": (1, 3, 128, 192)}] * 4
+    whole = Pipeline(Loaded(BrightSide(), spec=Spec(input_pixels=256 * 384)), FP32)(frame())  # type: ignore[arg-type]
+    np.testing.assert_allclose(result.logits, whole.logits, atol=1e-5)  # its network looks at cells alone
 
 
 @given(st.integers(64, 4000), st.integers(64, 4000), st.integers(4096, 10**6))

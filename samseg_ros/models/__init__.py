@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import nn
 
 from samseg_ros.config import ModelConfig
@@ -18,6 +18,7 @@ from samseg_ros.labels import LabelSet, load_labels
 from samseg_ros.models import ad_sam, fusionsam, mm_sam_adapter
 from samseg_ros.models.artefact import Artefact, Beside, open_artefact
 from samseg_ros.models.weights import Precision, load_weights, save_weights
+from samseg_ros.models.windows import Windows, WindowSide
 from samseg_ros.resources import installed_models_dir, models_dir
 
 SPEC_FILE = "model.yaml"
@@ -95,6 +96,15 @@ class ModelSpec(BaseModel):
     squash_to: tuple[Side, Side] | None = Field(
         None, description="Height and width that every image is brought to, its aspect lost; none: the aspect is kept."
     )
+    pad_to: tuple[WindowSide, WindowSide] | None = Field(
+        None,
+        description="Height and width that every image is filled up to with black below and on the right; larger ones "
+        "are reduced to fit, whatever input_pixels says.",
+    )
+    windows: Windows | None = Field(
+        None,
+        description="The image is seen in windows, whose scores are averaged where they overlap; none: as a whole.",
+    )
     stage: Literal["whole", "latent"] = Field(
         "whole", description="What was trained; latent: fusionsam's tokens alone, a start for the rest."
     )
@@ -110,6 +120,15 @@ class ModelSpec(BaseModel):
     paper: str = Field("", description="Where the method is from.")
     data: str = Field("", description="What the weights were trained on.")
     artefact: Artefact | None = Field(None, description="What `samseg export` baked in; none: the file holds weights.")
+
+    @model_validator(mode="after")
+    def _sees_in_one_way(self) -> ModelSpec:
+        ways = [name for name in ("squash_to", "pad_to", "windows") if getattr(self, name) is not None]
+        if len(ways) > 1:
+            raise ValueError(f"expected one of squash_to, pad_to and windows, got {' and '.join(ways)}")
+        if self.artefact is not None and self.windows is not None:
+            raise ValueError("expected no windows beside an exported network, which has one size")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

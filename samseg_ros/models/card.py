@@ -108,6 +108,11 @@ def _facts(folder: Path, spec: ModelSpec) -> dict[str, str]:
 def _input(spec: ModelSpec) -> str:
     if spec.squash_to:
         return "squashed to {}×{} pixels".format(*spec.squash_to)
+    if spec.pad_to:
+        return "padded to {}×{} pixels".format(*spec.pad_to)
+    if spec.windows:
+        (h, w), (down, across) = spec.windows.size, spec.windows.stride
+        return f"windows of {h}×{w} every {down}×{across} pixels of about {spec.input_pixels:,}"
     return f"about {spec.input_pixels:,} pixels"
 
 

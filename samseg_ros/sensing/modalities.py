@@ -57,6 +57,17 @@ def rgb(frame: Frame, size: tuple[int, int], config: Config) -> NDArray[np.float
     return planes
 
 
+def padded(name: str, planes: NDArray[np.float32], size: tuple[int, int] | None) -> NDArray[np.float32]:
+    """Fill (3, h, w) of a modality up to (3, H, W) with what black is to the network; None: leave it as it is."""
+    if size is None:
+        return planes
+    black = -IMAGENET_MEAN / IMAGENET_STD if name == "rgb" else np.zeros(3, np.float32)
+    filled = np.empty((3, *size), np.float32)
+    filled[:] = black[:, None, None]
+    filled[:, : planes.shape[1], : planes.shape[2]] = planes
+    return filled
+
+
 def thermal(frame: Frame, size: tuple[int, int], config: Config) -> NDArray[np.float32] | None:
     """Return the thermal image scaled to 0..1 by ``config.thermal``, resized and repeated to three channels.
 

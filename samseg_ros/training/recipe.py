@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from samseg_ros.datasets.catalog import View
 from samseg_ros.errors import SamsegError, nearest
+from samseg_ros.models.windows import Windows, WindowSide
 from samseg_ros.resources import config_dir
 from samseg_ros.training.augmentation import AugmentationSettings
 from samseg_ros.training.losses.latent import LatentSettings
@@ -46,6 +47,14 @@ class DataSettings(BaseModel):
         0,
         ge=0,
         description="Area at which larger images are seen where the weights are used; 0: the validation images'.",
+    )
+
+    pad_to: tuple[WindowSide, WindowSide] | None = Field(
+        None, description="Height and width that images are padded to where the weights are used (in training: crop)."
+    )
+    windows: Windows | None = Field(
+        None,
+        description="Windows (size, stride) in which images are seen where the weights are used (in training: crop).",
     )
 
     @model_validator(mode="after")

@@ -218,6 +218,8 @@ def spec_of(recipe: Recipe, data: LabelledDataset, network: nn.Module, pixels: i
         input_pixels=recipe.data.input_pixels or pixels,
         stage=recipe.stage,
         squash_to=recipe.data.size if recipe.data.squash else None,
+        pad_to=recipe.data.pad_to,
+        windows=recipe.data.windows,
         weights=f"{recipe.preset}.safetensors",
         licence="Apache-2.0"
         if recipe.data.dataset == "world"
