@@ -231,8 +231,8 @@ def main(args: list[str] | None = None) -> int:
     except SamsegError as error:
         get_logger("replay").fatal(str(error))
         return 2
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt:  # a node that was told to end: `ros2 launch` calls any other code an error
+        return 0
     return 0
 
 

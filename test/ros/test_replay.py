@@ -253,6 +253,14 @@ def test_the_replay_executable_refuses_what_is_no_recording(tmp_path: Path) -> N
     assert main([str(tmp_path / "nowhere")]) == 2
 
 
+def test_the_replay_executable_ends_well_where_launch_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("samseg_ros.ros.replay.play", interrupted)
+    assert main([str(tmp_path)]) == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["kitti_seq_db3", "rgbt_msrs_mcap"])
 def test_real_recordings_give_the_same_masks_live_and_directly(
