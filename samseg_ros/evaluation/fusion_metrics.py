@@ -110,7 +110,7 @@ def information_fidelity(fused: NDArray[np.uint8], source: NDArray[np.uint8]) ->
     Returns:
         None where torchmetrics is not installed, a side is below 41, or the source is flat and holds no information.
     """
-    if min(source.shape) < VIF_SMALLEST_SIDE:
+    if min(source.shape) < VIF_SMALLEST_SIDE or np.ptp(source) == 0:  # in float32 a flat source seems to hold some
         return None
     try:
         from torchmetrics.functional.image import visual_information_fidelity
@@ -118,8 +118,8 @@ def information_fidelity(fused: NDArray[np.uint8], source: NDArray[np.uint8]) ->
         return None
     import torch
 
-    with torch.inference_mode():  # float64: in float32 a flat source seems to hold some
-        a, b = (torch.from_numpy(image)[None, None].double() for image in (fused, source))
+    with torch.inference_mode():  # float64 would take twenty times as long on a CPU and change the sixth digit
+        a, b = (torch.from_numpy(image)[None, None].float() for image in (fused, source))
         fidelity = float(visual_information_fidelity(a, b))
     return fidelity if math.isfinite(fidelity) else None
 
