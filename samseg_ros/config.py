@@ -144,7 +144,8 @@ class ProjectionConfig(_Section):
 class ThermalConfig(_Section):
     normalization: Literal["percentile", "fixed", "minmax"] = Field(
         "percentile",
-        description="How counts become 0..1: per-image percentiles, a fixed range, or the image's extremes.",
+        description="How counts become 0..1: per-image percentiles, a fixed range, or the image's extremes. While all "
+        "of thermal.* are the defaults, weights that want another scaling (thermal in their model.yaml) have it.",
     )
     percentile_low: float = Field(1.0, ge=0.0, le=50.0, description="Percentile that becomes 0.")
     percentile_high: float = Field(99.0, ge=50.0, le=100.0, description="Percentile that becomes 1.")

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from samseg_ros.config import Config, LabelsConfig
+from samseg_ros.config import Config, LabelsConfig, ThermalConfig
 from samseg_ros.drawing import overlay
 from samseg_ros.errors import InputError, SamsegError, nearest
 from samseg_ros.labels import LabelSet, load_labels, load_remap, remap_target
@@ -28,7 +28,8 @@ class Pipeline:
     Args:
         loaded: network, label set and spec of a model.
         config: settings. ``pipeline.config`` may be replaced between frames: what may change at run time
-            (``publish.min_confidence``) and what concerns preparation then holds for the next frame.
+            (``publish.min_confidence``) and what concerns preparation then holds for the next frame. While its
+            ``thermal`` is the default, the weights' own (`ModelSpec.thermal`) stands in.
 
     Raises:
         SamsegError: the model asks for an unknown modality, the device is not there, the label set that
@@ -143,11 +144,12 @@ class Pipeline:
         size = self._own_size(frame)
         if self._run.artefact and (self._spec.pad_to or size) != self._run.artefact.input_size:
             raise _not_exported_for(self._run.artefact, frame.size, size)
+        config = self._sensing
         inputs: dict[str, NDArray[np.float32]] = {}
         problems: dict[str, str] = {}
         for name in self.modalities:
             try:
-                array = MODALITIES[name](frame, size, self.config)
+                array = MODALITIES[name](frame, size, config)
                 if array is not None:
                     inputs[name] = padded(name, _finite(name, array), self._spec.pad_to)
             except Exception as error:  # whatever a sensor's data break: the camera goes on
@@ -173,11 +175,19 @@ class Pipeline:
         An exported network is given the camera size that it was exported for.
         """
         started = time.perf_counter()
-        frame = _blank_frame(*(self._run.artefact.camera_size if self._run.artefact else size), self.config)
+        frame = _blank_frame(*(self._run.artefact.camera_size if self._run.artefact else size), self._sensing)
         result = self(frame)
         at_pixels(result, np.zeros((1, 2), np.int32))
         overlay(frame.image, result.labels, self.labels.palette(), 0.5)
         return time.perf_counter() - started
+
+    @property
+    def _sensing(self) -> Config:
+        """The settings that sensors are prepared by: thermal counts as the weights want them, unless the user says."""
+        own = self._spec.thermal
+        if own is None or self.config.thermal != ThermalConfig():
+            return self.config
+        return self.config.model_copy(update={"thermal": own})
 
 
 def network_size(

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from samseg_ros import cli_weights
-from samseg_ros.config import ModelConfig
+from samseg_ros.config import ModelConfig, ThermalConfig
 from samseg_ros.errors import SamsegError
 from samseg_ros.models import ModelSpec, build_network, load_model, save_model
 
@@ -78,6 +78,21 @@ def test_what_the_command_has_no_option_for_is_set_as_an_entry(
         weights("import", tmp_path / "new" / "compact.safetensors", "-o", tmp_path / "b", "--set", "pad_to=[800, 800]")
     with pytest.raises(SamsegError, match="--set pad_to: expected NAME=VALUE"):
         weights("import", source, "-o", tmp_path / "b", "--set", "pad_to")
+
+
+def test_the_counts_that_became_0_and_1_are_kept_with_imported_weights(
+    weights: Weights, network: torch.nn.Module, tmp_path: Path
+) -> None:
+    save_model(tmp_path, network, SPEC)
+    source = tmp_path / "compact.safetensors"
+    scaling = "thermal={normalization: fixed, fixed_low: %s, fixed_high: %s}"
+    weights("import", source, "-o", "mine", "--set", scaling % (-20, 120.5))
+    spec = load_model(ModelConfig(checkpoint=str(tmp_path / "mine"))).spec
+    assert spec.thermal == ThermalConfig(normalization="fixed", fixed_low=-20, fixed_high=120.5)
+    assert "-20 becomes 0, 120.5 becomes 1" in (tmp_path / "mine" / "card.md").read_text()
+    with pytest.raises(SamsegError, match=r"thermal: .*expected fixed_low below fixed_high \(255 and 0\)"):
+        weights("import", source, "-o", "new", "--set", scaling % (255, 0))
+    assert not (tmp_path / "new").exists()
 
 
 def test_random_weights_of_a_size_become_a_folder_with_a_card(weights: Weights, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from samseg_ros.config import Config, ModelConfig, flatten, from_flat
+from samseg_ros.config import Config, ModelConfig, ThermalConfig, flatten, from_flat
 from samseg_ros.errors import InputError, SamsegError
 from samseg_ros.labels import LabelSet
 from samseg_ros.models.windows import Windows
@@ -49,6 +49,7 @@ class Spec:
     pad_to: tuple[int, int] | None = None
     windows: Windows | None = None
     temperature: float = 1.0
+    thermal: ThermalConfig | None = None
 
 
 @dataclass
@@ -191,6 +192,46 @@ def test_settings_may_be_replaced_between_frames() -> None:
     assert (segment(grey).labels == 255).all()
 
 
+EIGHT_BIT = ThermalConfig(normalization="fixed", fixed_low=0, fixed_high=255)
+
+
+def as_the_weights_want_it(scaling: ThermalConfig | None, config: Config = FP32) -> Pipeline:
+    return Pipeline(Loaded(BrightSide(), spec=Spec(thermal=scaling)), config)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("own", "settings", "expected"),
+    [
+        (EIGHT_BIT, {}, 0.2),  # 51 / 255
+        (ThermalConfig(normalization="fixed", fixed_low=41, fixed_high=91), {}, 0.2),  # 10 / 50
+        (None, {}, 0.0),  # the default: a constant image has no range
+        (EIGHT_BIT, {"normalization": "minmax"}, 0.0),
+        (EIGHT_BIT, {"normalization": "fixed", "fixed_low": 0.0, "fixed_high": 510.0}, 0.1),  # 51 / 510
+        (EIGHT_BIT, {"percentile_low": 2.0}, 0.0),  # one setting of them, and the user's hold, all of them
+        (None, {"normalization": "fixed", "fixed_low": 0.0, "fixed_high": 510.0}, 0.1),
+    ],
+)
+def test_thermal_counts_are_scaled_as_the_weights_want_it_until_the_user_says_otherwise(
+    own: ThermalConfig | None, settings: dict[str, Any], expected: float
+) -> None:
+    seen = frame(thermal=np.full((256, 384), 51, np.uint8))
+    users = from_flat(flatten(FP32) | {f"thermal.{name}": value for name, value in settings.items()})
+    segment = as_the_weights_want_it(own, users)
+    np.testing.assert_allclose(segment.prepare(seen)[0]["thermal"], expected, rtol=1e-6)
+    segment = as_the_weights_want_it(own)
+    segment.config = users  # between two frames, as a node does
+    np.testing.assert_allclose(segment.prepare(seen)[0]["thermal"], expected, rtol=1e-6)
+
+
+def test_counts_outside_the_range_that_the_weights_want_are_told_and_the_camera_goes_on() -> None:
+    result = as_the_weights_want_it(EIGHT_BIT)(frame(thermal=np.full((256, 384), 29315, np.uint16)))
+    assert result.sensors == ("rgb",)
+    assert result.problems["thermal"] == (
+        "thermal image: expected values in thermal.fixed_low..fixed_high (0 to 255), got 29315 to 29315; "
+        "set thermal.normalization: fixed and the range in the camera's own units, or minmax"
+    )
+
+
 def test_a_label_set_of_ones_own_renames_the_classes(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text("id,name,r,g,b\n0,x,1,2,3\n1,y,4,5,6\n2,z,7,8,9\n")
@@ -217,6 +258,9 @@ def test_warming_up_goes_through_every_stage_with_every_sensor() -> None:
     fixed = BrightSide()
     pipeline(fixed, from_flat({"model.precision": "fp32", "thermal.normalization": "fixed"})).warm_up((120, 160))
     assert list(fixed.seen[0]) == ["rgb", "thermal", "lidar"]
+    own = BrightSide()
+    Pipeline(Loaded(own, spec=Spec(thermal=EIGHT_BIT)), FP32).warm_up((120, 160))  # type: ignore[arg-type]
+    assert list(own.seen[0]) == ["rgb", "thermal", "lidar"]
 
 
 def test_the_same_frame_gives_the_same_bytes() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from samseg_ros.config import ThermalConfig
 from samseg_ros.datasets import (
     bdd100k,
     camvid,
@@ -228,7 +229,12 @@ View = Literal["all", "thermal"]
 
 
 def open_dataset(
-    name: str, folder: Path | None, split: str, limit: int | None = None, view: View = "all"
+    name: str,
+    folder: Path | None,
+    split: str,
+    limit: int | None = None,
+    view: View = "all",
+    scaling: ThermalConfig | None = None,
 ) -> LabelledDataset:
     """Open a split of a dataset.
 
@@ -236,8 +242,9 @@ def open_dataset(
         name: one of `DATASETS`.
         folder: of the download; the generated ones need none.
         split: one of the dataset's.
-        view: thermal: the thermal image in the camera's place, and nothing else.
         limit: only so many samples, spread evenly over the split; how many scenes of the world.
+        view: thermal: the thermal image in the camera's place, and nothing else.
+        scaling: of the thermal counts in that view; None: the default.
 
     Raises:
         SamsegError: no such dataset or split, no folder given, a limit below 1, or something of the split is missing.
@@ -248,7 +255,7 @@ def open_dataset(
     if limit is not None and limit < 1:
         raise SamsegError(f"limit: expected at least 1 sample, got {limit}")
     whole = _whole(name, entry, folder, split, limit)
-    return ThermalView(whole) if view == "thermal" else whole
+    return ThermalView(whole, scaling) if view == "thermal" else whole
 
 
 def _whole(name: str, entry: DatasetEntry, folder: Path | None, split: str, limit: int | None) -> LabelledDataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from samseg_ros.config import Config
+from samseg_ros.config import Config, ThermalConfig
 from samseg_ros.datasets.labelled import Labelled, LabelledDataset
 from samseg_ros.drawing import gray
 from samseg_ros.errors import SamsegError
@@ -14,18 +14,23 @@ from samseg_ros.sensing.modalities import thermal
 class ThermalView:
     """The thermal image in the camera's place, grey, and nothing else: fulfils `LabelledDataset`.
 
-    Counts become 0..255 as a network's thermal input becomes 0..1, by the default settings.
+    Counts become 0..255 as a network's thermal input becomes 0..1.
+
+    Args:
+        whole: the dataset.
+        scaling: of the counts; None: the default.
 
     Raises:
         SamsegError: the dataset has no thermal images.
     """
 
-    def __init__(self, whole: LabelledDataset) -> None:
+    def __init__(self, whole: LabelledDataset, scaling: ThermalConfig | None = None) -> None:
         if "thermal" not in whole.modalities:
             raise SamsegError(
                 f"view thermal: expected a dataset with thermal images, got {', '.join(whole.modalities)}"
             )
         self.whole = whole
+        self._config = Config(thermal=scaling or ThermalConfig())
         self.labels, self.modalities, self.samples = whole.labels, ("rgb",), whole.samples
 
     def __len__(self) -> int:
@@ -38,7 +43,7 @@ class ThermalView:
             SamsegError: this sample has no thermal image.
         """
         frame, labels = self.whole[index]
-        levels = thermal(frame, frame.size, Config())
+        levels = thermal(frame, frame.size, self._config)
         if levels is None:
             raise SamsegError(f"view thermal: sample {self.samples[index].name} has no thermal image")
         return replace(frame, image=gray(levels[0]), thermal=None, points=None, images={}), labels

@@ -67,7 +67,7 @@ def _wrong(image: NDArray[np.uint8], mask: NDArray[np.uint8], truth: NDArray[np.
 
 
 def thermal_seen(frame: Frame, size: tuple[int, int], config: Config) -> NDArray[np.uint8] | None:
-    """Return the thermal image (h, w, 3) as a model sees it at that size, registered where it has to be.
+    """Return the thermal image (h, w, 3) at that size as the settings scale it, registered where it has to be.
 
     None where it is missing or of no use.
     """

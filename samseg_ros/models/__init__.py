@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import nn
 
-from samseg_ros.config import ModelConfig
+from samseg_ros.config import ModelConfig, ThermalConfig
 from samseg_ros.errors import SamsegError, nearest
 from samseg_ros.labels import LabelSet, load_labels
 from samseg_ros.models import ad_sam, fusionsam, mm_sam_adapter
@@ -104,6 +104,9 @@ class ModelSpec(BaseModel):
     windows: Windows | None = Field(
         None,
         description="The image is seen in windows, whose scores are averaged where they overlap; none: as a whole.",
+    )
+    thermal: ThermalConfig | None = Field(
+        None, description="How thermal counts become 0..1 for them; none: as the defaults of the settings say."
     )
     stage: Literal["whole", "latent"] = Field(
         "whole", description="What was trained; latent: fusionsam's tokens alone, a start for the rest."

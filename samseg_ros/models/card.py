@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from samseg_ros.config import ThermalConfig
 from samseg_ros.errors import SamsegError
 from samseg_ros.labels import load_labels
 from samseg_ros.models import SPEC_FILE, ModelSpec, read_spec
@@ -98,6 +99,7 @@ def _facts(folder: Path, spec: ModelSpec) -> dict[str, str]:
         "labels": f"`{spec.labels}` ({len(labels)} classes: {', '.join(labels.names)})",
         "modalities": ", ".join(spec.modalities),
         "input": f"{_input(spec)}, whatever the camera's size; masks come out at camera size",
+        "thermal": _thermal(spec.thermal),
         "data": spec.data,
         "imported": _imported(_beside(folder, "import.json")),
         "licence": spec.licence,
@@ -114,6 +116,17 @@ def _input(spec: ModelSpec) -> str:
         (h, w), (down, across) = spec.windows.size, spec.windows.stride
         return f"windows of {h}×{w} every {down}×{across} pixels of about {spec.input_pixels:,}"
     return f"about {spec.input_pixels:,} pixels"
+
+
+def _thermal(scaling: ThermalConfig | None) -> str:
+    if scaling is None:
+        return ""
+    low, high = {
+        "percentile": (f"percentile {scaling.percentile_low:g}", f"percentile {scaling.percentile_high:g}"),
+        "fixed": (f"{scaling.fixed_low:g}", f"{scaling.fixed_high:g}"),
+        "minmax": ("each image's smallest count", "its largest"),
+    }[scaling.normalization]
+    return f"{low} becomes 0, {high} becomes 1, unless thermal.* is set to something else than the defaults"
 
 
 def _imported(path: Path | None) -> str:

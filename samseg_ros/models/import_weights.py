@@ -17,6 +17,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from samseg_ros.config import ThermalConfig
 from samseg_ros.errors import SamsegError
 from samseg_ros.labels import load_labels, shipped
 from samseg_ros.models import MODELS, SPEC_FILE, ModelSpec, build_network, read_spec, save_model
@@ -31,6 +32,8 @@ IMPORT_FILE = "import.json"
 ADAPTER = "mm_sam_adapter"
 AUTHORS = {"name": ADAPTER, "preset": "vit_l", "licence": "as the authors' release (non-commercial)"}
 """What holds for every published checkpoint of MM SAM-adapter."""
+AUTHORS_THERMAL = ThermalConfig(normalization="fixed", fixed_low=0, fixed_high=255)
+"""Their thermal input (FMB) is the picture's levels over 255."""
 NEEDED = {
     "name": "model",
     "preset": "preset",
@@ -89,6 +92,8 @@ def complete_spec(source: Source, given: Mapping[str, Any]) -> ModelSpec:
     own = source.kind == "own" and beside.is_file()
     known = absolute_labels(read_spec(beside), beside).model_dump(exclude={"sha256", "weights"}) if own else {}
     tree = {**(AUTHORS if source.kind == "authors" else {}), **known, **{k: v for k, v in given.items() if v}}
+    if source.kind == "authors" and "thermal" in tree.get("modalities", ()):
+        tree.setdefault("thermal", AUTHORS_THERMAL)
     if source.input_pixels:
         tree.setdefault("input_pixels", source.input_pixels)
     return checked_spec(str(source.path), tree)

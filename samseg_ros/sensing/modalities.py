@@ -158,7 +158,7 @@ def _fixed_range(lowest: float, highest: float, config: ThermalConfig) -> tuple[
             "thermal image",
             expected=f"values in thermal.fixed_low..fixed_high ({config.fixed_low:g} to {config.fixed_high:g})",
             got=f"{lowest:g} to {highest:g}",
-            remedy="set the range in the camera's own units, or thermal.normalization: percentile",
+            remedy="set thermal.normalization: fixed and the range in the camera's own units, or minmax",
         )
     return config.fixed_low, config.fixed_high
 

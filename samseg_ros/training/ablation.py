@@ -140,9 +140,8 @@ def _require_trainable(ablation: Ablation, recipe: Recipe, places: Places) -> No
 
 
 def _open_test(ablation: Ablation, recipe: Recipe, places: Places) -> LabelledDataset:
-    return open_dataset(
-        recipe.data.dataset, places.data, ablation.test_split, ablation.test_limit, view=recipe.data.view
-    )
+    known = recipe.data
+    return open_dataset(known.dataset, places.data, ablation.test_split, ablation.test_limit, known.view, known.thermal)
 
 
 def _run_variants(chosen: tuple[Ablation, list[Variant]], places: Places, bar: Bar, say: Callable[[str], None]) -> str:

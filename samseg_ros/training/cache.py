@@ -138,6 +138,7 @@ def open_cache(
     key: str,
     modalities: tuple[str, ...],
     size: tuple[int, int],
+    config: Config,
     workers: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Cache:
@@ -146,20 +147,23 @@ def open_cache(
     Args:
         folder: of all caches; each has a folder of its own in it, named by what it holds.
         dataset: every sample is brought to ``size``.
-        key: name of dataset and split, such as ``world_train_4500``; size, modalities and `fingerprint` are added.
+        key: name of dataset and split, such as ``world_train_4500``; size, modalities, `fingerprint` and settings
+            are added.
         modalities: what is kept of each sample, "rgb" among it.
         size: (h, w), pixels.
+        config: as in `prepare`.
         workers: processes that prepare.
         progress: called with (samples done, samples in all) while preparing.
 
     Raises:
         SamsegError: a file of the cache is damaged, the disk has no space for it, or a sample cannot be read.
     """
-    folder = folder / f"{key}_{size[0]}x{size[1]}_{'-'.join(modalities)}_{fingerprint(dataset)}"
+    folder = folder / f"{key}_{size[0]}x{size[1]}_{'-'.join(modalities)}_{fingerprint(dataset)}{_stamp(config)}"
     with locked(folder, "another run prepares these samples, waiting for it", wait=True):
         arrays, done = _open_arrays(folder, len(dataset), modalities, size)
         flags = arrays["present"]
-        prepared = _prepared(range(done, len(dataset)), dataset, modalities, size, workers)
+        read = partial(_read, dataset=dataset, modalities=modalities, size=size, config=config)
+        prepared = _prepared(range(done, len(dataset)), read, workers)
         for i, planes in enumerate(prepared, start=done):
             for name in (*modalities, "labels"):
                 arrays[name][i] = planes.get(name, 0)
@@ -202,11 +206,8 @@ def _open_arrays(
     return arrays, _done(state, samples) if state.exists() else 0
 
 
-def _prepared(
-    samples: range, dataset: LabelledDataset, modalities: tuple[str, ...], size: tuple[int, int], workers: int
-) -> Iterator[Planes]:
+def _prepared(samples: range, read: Callable[[int], Planes], workers: int) -> Iterator[Planes]:
     """Yield samples in order, prepared by several processes; with one worker, by this one."""
-    read = partial(_read, dataset=dataset, modalities=modalities, size=size, config=Config())
     if workers == 1 or len(samples) < 2:
         yield from map(read, samples)
         return
@@ -221,6 +222,12 @@ def fingerprint(dataset: LabelledDataset) -> str:
     names = "\n".join(sample.name for sample in dataset.samples)
     version = f"{world_version()} {dataset.scenes!r}" if isinstance(dataset, LabelledWorld) else ""
     return hashlib.sha256(f"{version}\n{names}".encode()).hexdigest()[:8]
+
+
+def _stamp(config: Config) -> str:
+    """Name the settings that samples are prepared by; the defaults have no name."""
+    told, usual = (c.model_dump_json(include={"projection", "thermal"}) for c in (config, Config()))
+    return "" if told == usual else f"_{hashlib.sha256(told.encode()).hexdigest()[:8]}"
 
 
 def world_version() -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from samseg_ros.config import ThermalConfig
 from samseg_ros.datasets.catalog import View
 from samseg_ros.errors import SamsegError, nearest
 from samseg_ros.models.windows import Windows, WindowSide
@@ -35,6 +36,9 @@ class DataSettings(BaseModel):
     )
     validation_limit: int | None = Field(None, gt=0, description="The same for the validation split.")
     view: View = Field("all", description="thermal: the thermal image in the camera's place, and nothing else.")
+    thermal: ThermalConfig = Field(
+        ThermalConfig(), description="How thermal counts become 0..1, as the node's thermal.*; kept with the weights."
+    )
     train_split: str = "train"
     val_split: str = "val"
     size: tuple[Side, Side] | None = Field(

@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from samseg_ros.config import Config
+from samseg_ros.config import Config, ThermalConfig
 from samseg_ros.datasets.catalog import DATASETS, open_dataset
 from samseg_ros.datasets.labelled import LabelledDataset
 from samseg_ros.errors import SamsegError
@@ -114,9 +114,9 @@ def open_splits(recipe: Recipe, folder: Path | None) -> tuple[LabelledDataset, L
         SamsegError: something of them is missing, or the recipe wants a sensor that they lack.
     """
     known = recipe.data
-    data = open_dataset(known.dataset, folder, known.train_split, known.limit, known.view)
+    data = open_dataset(known.dataset, folder, known.train_split, known.limit, known.view, known.thermal)
     _require_sensors(recipe, data)
-    validation = open_dataset(known.dataset, folder, known.val_split, known.validation_limit, known.view)
+    validation = open_dataset(known.dataset, folder, known.val_split, known.validation_limit, known.view, known.thermal)
     for split, part in ((known.train_split, data), (known.val_split, validation)):
         if not len(part):
             raise SamsegError(
@@ -208,7 +208,8 @@ def _load_resnet(network: nn.Module, path: Path) -> None:
 
 def spec_of(recipe: Recipe, data: LabelledDataset, network: nn.Module, pixels: int) -> ModelSpec:
     """Say what the weights are for; ``pixels`` is the area of a validation image."""
-    name = recipe.data.dataset
+    name, scaling = recipe.data.dataset, recipe.data.thermal
+    sees_counts = "thermal" in recipe.sensors
     return ModelSpec(
         name=recipe.model,
         preset=recipe.preset,
@@ -220,6 +221,7 @@ def spec_of(recipe: Recipe, data: LabelledDataset, network: nn.Module, pixels: i
         squash_to=recipe.data.size if recipe.data.squash else None,
         pad_to=recipe.data.pad_to,
         windows=recipe.data.windows,
+        thermal=scaling if sees_counts and scaling != ThermalConfig() else None,
         weights=f"{recipe.preset}.safetensors",
         licence="Apache-2.0"
         if recipe.data.dataset == "world"
@@ -244,13 +246,14 @@ def _source(recipe: Recipe, dataset: LabelledDataset, split: str, places: Places
 
     What is kept has every modality of the dataset, so that recipes of different sensors share it.
     """
-    if recipe.data.size is None:
-        return DirectSamples(dataset, recipe.sensors, Config())
+    config, size = Config(thermal=recipe.data.thermal), recipe.data.size
+    if size is None:
+        return DirectSamples(dataset, recipe.sensors, config)
     _warn_of_aspect(recipe.data, dataset)
     view = "" if recipe.data.view == "all" else f"_{recipe.data.view}"
     key = f"{recipe.data.dataset}{view}_{split}_{len(dataset)}{_stamp(places.data)}"
     with bar(f"preparing {split}") as advance:
-        return open_cache(places.cache, dataset, key, dataset.modalities, recipe.data.size, places.workers, advance)
+        return open_cache(places.cache, dataset, key, dataset.modalities, size, config, places.workers, advance)
 
 
 def _warn_of_aspect(data: DataSettings, dataset: LabelledDataset) -> None:

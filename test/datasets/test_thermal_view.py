@@ -6,7 +6,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from samseg_ros.config import Config
+from samseg_ros.config import Config, ThermalConfig
 from samseg_ros.datasets.catalog import open_dataset
 from samseg_ros.errors import SamsegError
 
@@ -22,6 +22,13 @@ def test_the_thermal_image_stands_in_for_the_camera_and_nothing_else_is_there() 
     assert seen.thermal is None and seen.points is None
     assert view.modalities == ("rgb",) and [s.name for s in view.samples] == [s.name for s in whole.samples]
     np.testing.assert_array_equal(labels, same)
+
+
+def test_counts_are_scaled_as_is_asked_for(tmp_path: Path, trees: ModuleType) -> None:
+    trees.fmb(tmp_path)
+    eight_bit = ThermalConfig(normalization="fixed", fixed_low=0, fixed_high=255)
+    seen, _ = open_dataset("fmb", tmp_path, "test", view="thermal", scaling=eight_bit)[1]
+    np.testing.assert_array_equal(seen.image[:, :, 0], trees.picture(1, 1))  # the file's own levels
 
 
 def test_a_dataset_without_thermal_images_has_no_such_view(tmp_path: Path, trees: ModuleType) -> None:

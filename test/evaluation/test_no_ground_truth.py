@@ -22,7 +22,8 @@ def runs(fakes: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     torch.manual_seed(0)
     network = build_network("fusionsam", "compact", ("rgb", "thermal"), len(fakes.LABELS), {})
     config = from_flat({"model.precision": "fp32", "model.device": "cpu"})
-    spec = SimpleNamespace(input_pixels=64 * 96, squash_to=None, temperature=1.0)
+    ways = {"squash_to": None, "pad_to": None, "windows": None}
+    spec = SimpleNamespace(input_pixels=64 * 96, **ways, temperature=1.0, thermal=None)
     segment = Pipeline(SimpleNamespace(network=network, labels=fakes.LABELS, spec=spec), config)
     drives = {"own": {}, "permuted": {"truth_id": 1}, "absent": {"without": ("ground_truth",)}}
     found = {}

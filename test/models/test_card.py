@@ -82,6 +82,20 @@ def test_bare_weights_give_a_card_of_facts_alone(run: Path) -> None:
         assert absent not in text
 
 
+@pytest.mark.parametrize(
+    ("scaling", "said"),
+    [
+        ("{normalization: fixed, fixed_low: 0, fixed_high: 255}", "0 becomes 0, 255 becomes 1"),
+        ("{normalization: percentile, percentile_low: 2.5}", "percentile 2.5 becomes 0, percentile 99 becomes 1"),
+        ("{normalization: minmax}", "each image's smallest count becomes 0, its largest becomes 1"),
+    ],
+)
+def test_how_the_weights_want_thermal_counts_stands_in_the_card(run: Path, scaling: str, said: str) -> None:
+    assert "| thermal |" not in make_card(run)
+    (run / "model" / "model.yaml").write_text(f"{SPEC}thermal: {scaling}\n")
+    assert f"| thermal | {said}, unless thermal.* is set to something else than the defaults |" in make_card(run)
+
+
 def test_a_run_tells_how_it_went(run: Path) -> None:
     _log(run)
     (run / "recipe.yaml").write_text("model: mm_sam_adapter\nseed: 7\n")

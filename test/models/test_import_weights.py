@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from samseg_ros.config import ModelConfig
+from samseg_ros.config import ModelConfig, ThermalConfig
 from samseg_ros.errors import SamsegError
 from samseg_ros.models import MODELS, ModelSpec, build_network, load_model, read_spec, save_model
 from samseg_ros.models.import_weights import (
@@ -218,9 +218,22 @@ def test_our_own_checkpoint_keeps_its_labels_beside_it(network: nn.Module, tmp_p
 
 
 def test_a_model_yaml_beside_our_own_file_says_what_it_is_for(network: nn.Module, tmp_path: Path) -> None:
-    save_model(tmp_path, network, OURS)
+    ours = OURS.model_copy(update={"thermal": ThermalConfig(normalization="minmax")})
+    save_model(tmp_path, network, ours)
     spec = complete_spec(open_source(tmp_path / "compact.safetensors"), {"data": "mine", "licence": ""})
-    assert spec == OURS.model_copy(update={"data": "mine"})
+    assert spec == ours.model_copy(update={"data": "mine"})
+
+
+def test_the_authors_thermal_input_is_the_level_over_255_unless_it_is_said_otherwise() -> None:
+    given = {"labels": "fmb", "modalities": ("rgb", "thermal"), "input_pixels": 800 * 800}
+    theirs = Source(Path("fmb.pth"), {}, "authors")
+    eight_bit = ThermalConfig(normalization="fixed", fixed_low=0, fixed_high=255)
+    assert complete_spec(theirs, given).thermal == eight_bit
+    assert complete_spec(theirs, DELIVER | {"input_pixels": 1024 * 1024}).thermal is None
+    kelvin = {"normalization": "fixed", "fixed_low": 250, "fixed_high": 350}
+    assert complete_spec(theirs, given | {"thermal": kelvin}).thermal == ThermalConfig(**kelvin)
+    ours = given | {"name": "mm_sam_adapter", "preset": "vit_l", "licence": "mine"}
+    assert complete_spec(Source(Path("mine.pth"), {}, "own"), ours).thermal is None
 
 
 def test_what_is_not_known_of_a_file_is_asked_for(network: nn.Module, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from samseg_ros.config import Config
+from samseg_ros.config import Config, ThermalConfig
 from samseg_ros.datasets.labelled import Sample
 from samseg_ros.datasets.thermal_view import ThermalView
 from samseg_ros.datasets.world import WorldDataset
@@ -70,10 +70,10 @@ def opened(monkeypatch, tmp_path):
     monkeypatch.setattr(cache, "_read", told)
     folder = tmp_path / "cache"
 
-    def run(dataset=None, sensors=SENSORS, size=SIZE):
+    def run(dataset=None, sensors=SENSORS, size=SIZE, config=Config()):  # noqa: B008 it cannot change
         prepared.clear()
         known = set(folder.glob("*"))
-        data = open_cache(folder, dataset or Numbers(), "numbers_train", sensors, size, 1)
+        data = open_cache(folder, dataset or Numbers(), "numbers_train", sensors, size, config, 1)
         new = [*(set(folder.glob("*")) - known), *known]
         return data, sorted(prepared), new[0]
 
@@ -189,6 +189,22 @@ def test_another_dataset_size_or_set_of_sensors_has_another_cache(opened):
     assert len(folders) == 4
 
 
+def test_recipes_that_scale_thermal_counts_otherwise_share_no_samples(opened):
+    kinds = [
+        ThermalConfig(),
+        ThermalConfig(normalization="minmax"),
+        ThermalConfig(normalization="fixed", fixed_low=0, fixed_high=255),
+        ThermalConfig(normalization="fixed", fixed_low=0, fixed_high=4000),
+    ]
+    told = [opened(config=Config(thermal=kind)) for kind in kinds]
+    assert all(prepared == [0, 1, 2, 3, 4] for _, prepared, _ in told)
+    assert len({folder for _, _, folder in told}) == 4
+    counts = cv2.resize(Numbers()[1][0].thermal, SIZE[::-1], interpolation=cv2.INTER_AREA)
+    levels = np.round(255 * counts.astype(np.float32) / 4000)
+    assert np.abs(told[3][0].planes(1)["thermal"][:, :, 0] - levels).max() <= 1
+    assert opened()[1] == []
+
+
 def test_another_world_has_another_cache(monkeypatch, tmp_path):
     source = tmp_path / "world"
     source.mkdir()
@@ -218,9 +234,11 @@ def test_the_world_is_kept_as_it_is_rendered(opened):
 
 def test_processes_prepare_and_progress_is_told(tmp_path):
     told = []
-    data = open_cache(tmp_path / "two", open_world("val", 2), "w", ("rgb",), SIZE, 2, lambda *done: told.append(done))
+    data = open_cache(
+        tmp_path / "two", open_world("val", 2), "w", ("rgb",), SIZE, Config(), 2, lambda *done: told.append(done)
+    )
     assert told == [(2, 2)]
-    alone = open_cache(tmp_path / "one", open_world("val", 2), "w", ("rgb",), SIZE, 1)
+    alone = open_cache(tmp_path / "one", open_world("val", 2), "w", ("rgb",), SIZE, Config(), 1)
     assert np.array_equal(data.arrays["rgb"], alone.arrays["rgb"])
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from samseg_ros.config import ThermalConfig
 from samseg_ros.errors import SamsegError
 from samseg_ros.training.recipe import ScheduleSettings, load_recipe, shipped_recipes
 from samseg_ros.training.schedule import Course, learning_rate
@@ -32,6 +33,13 @@ def test_the_published_recipe_of_mm_sam_adapter_has_the_papers_numbers():
     assert recipe.steps_of(3983) == (49788,)  # 100 x 3983 / 8
 
 
+def test_the_published_fmb_recipe_alone_sees_thermal_as_levels_over_255():
+    others = {name for name in shipped_recipes() if load_recipe(name).data.thermal != ThermalConfig()}
+    assert others == {"mm_sam_adapter_fmb"}
+    known = load_recipe("mm_sam_adapter_fmb").data.thermal
+    assert (known.normalization, known.fixed_low, known.fixed_high) == ("fixed", 0, 255)
+
+
 def test_the_cards_two_nets_have_the_same_budget():
     fused, alone = load_recipe("mm_sam_adapter_world"), load_recipe("mm_sam_adapter_world_rgb")
     assert fused.phases == alone.phases
@@ -42,6 +50,11 @@ def test_the_cards_two_nets_have_the_same_budget():
     ("text", "said"),
     [
         (ONE_PHASE + "optimizer: {learnig_rate: 1}\n", r"optimizer\.learnig_rate: .*did you mean 'learning_rate'"),
+        (ONE_PHASE + "data: {thermal: {fixd_low: 0}}\n", r"data\.thermal\.fixd_low: .*did you mean 'fixed_low'"),
+        (
+            ONE_PHASE + "data: {thermal: {normalization: fixed, fixed_low: 9, fixed_high: 5}}\n",
+            "fixed_low below fixed_high",
+        ),
         (ONE_PHASE + "sensor: [rgb]\n", "sensor: .*did you mean 'sensors'"),
         (ONE_PHASE + "precision: fp8\n", "precision: .*got 'fp8'"),
         ("phases: [{crop: [64, 64]}]\n", "give either steps or epochs"),

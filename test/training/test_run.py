@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import logging
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
-from samseg_ros.config import ModelConfig
+from samseg_ros.config import ModelConfig, ThermalConfig, from_flat
+from samseg_ros.datasets.fmb import open_fmb
 from samseg_ros.errors import SamsegError
 from samseg_ros.models import ModelSpec, build_network, load_model, read_spec, save_model
+from samseg_ros.pipeline import Pipeline
+from samseg_ros.training import run
 from samseg_ros.training.lock import locked
 from samseg_ros.training.recipe import load_recipe
 from samseg_ros.training.run import Places, require_sam, run_recipe, start_weights
@@ -47,6 +52,59 @@ def test_weights_can_be_meant_for_another_area_than_they_are_validated_at(tmp_pa
     recipe = load_recipe("mm_sam_adapter_world", {**TINY, "data.input_pixels": 480_000})
     run_recipe(recipe, Places(tmp_path / "run", None, tmp_path / "cache", 1), silent)
     assert read_spec(tmp_path / "run/model/model.yaml").input_pixels == 480_000
+
+
+@pytest.fixture
+def lukewarm(tmp_path):
+    """A folder of FMB's layout whose thermal images are 51 everywhere."""
+    rng = np.random.default_rng(0)
+    for split, names in (("train", "ab"), ("test", "c")):
+        for name in names:
+            parts = {
+                "Visible": rng.integers(0, 256, (64, 96, 3), np.uint8),
+                "Infrared": np.full((64, 96), 51, np.uint8),
+            }
+            for part, pixels in (parts | {"Label": rng.integers(0, 15, (64, 96), np.uint8)}).items():
+                (tmp_path / "fmb" / split / part).mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(tmp_path / "fmb" / split / part / f"{name}.png"), pixels)
+    return tmp_path / "fmb"
+
+
+FMB = {"preset": "compact", "augmentation": {}, "phases": TINY["phases"], "precision": "fp32", "workers": 0}
+
+
+@pytest.mark.parametrize("size", [None, [64, 96]])  # read each time, or kept on disk
+def test_the_published_fmb_recipe_sees_thermal_over_255_in_training_and_so_do_its_weights(
+    tmp_path, silent, monkeypatch, lukewarm, size
+):
+    seen = []
+
+    def watched(*arguments):
+        network = build_network(*arguments)
+        network.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]["thermal"].clone()))
+        return network
+
+    monkeypatch.setattr(run, "build_network", watched)
+    recipe = load_recipe("mm_sam_adapter_fmb", {**FMB, "data.size": size, "data.pad_to": None})
+    spec = run_recipe(recipe, Places(tmp_path / "run", lukewarm, tmp_path / "cache", 1), silent)
+    assert {tuple(x.shape[-2:]) for x in seen} == {(64, 64), (64, 96)}  # training and validation
+    assert all(x.numpy() == pytest.approx(51 / 255) for x in seen)
+    assert spec.thermal == ThermalConfig(normalization="fixed", fixed_low=0, fixed_high=255)
+
+    segment = Pipeline.from_config(from_flat({"model.checkpoint": str(tmp_path / "run" / "model")}))
+    assert segment.prepare(open_fmb(lukewarm, "test")[0][0])[0]["thermal"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"data.thermal": {}}, {"sensors": ["rgb"]}, {"sensors": ["rgb"], "data.view": "thermal"}]
+)
+def test_weights_say_nothing_of_thermal_where_it_is_the_default_or_they_take_none(tmp_path, silent, lukewarm, changes):
+    recipe = load_recipe("mm_sam_adapter_fmb", {**FMB, **changes})
+    data, _ = run.open_splits(recipe, lukewarm)
+    network = adapter(14, recipe.sensors)
+    assert run.spec_of(recipe, data, network, 64 * 96).thermal is None
+    if recipe.data.view == "thermal":
+        assert (data[0][0].image == 51).all()  # the counts that stand in for the camera: 255 * 51 / 255
 
 
 def test_a_sensor_that_the_dataset_lacks_is_refused(tmp_path, silent):
