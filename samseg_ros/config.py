@@ -69,9 +69,7 @@ class LabelsConfig(_Section):
 class InputsConfig(_Section):
     thermal: bool = Field(True, description="Subscribe to the thermal camera; false: run without it.")
     lidar: bool = Field(
-        True,
-        description="Subscribe to the LiDAR where the model, the registration or publish.pointcloud uses it; false: "
-        "run without it.",
+        True, description="Subscribe to the LiDAR where model, registration or publish.pointcloud use it; false: never."
     )
 
 
@@ -164,7 +162,7 @@ class PublishConfig(_Section):
     pointcloud: Literal["auto", "always"] = Field(
         "auto",
         description="auto: ~/output/pointcloud comes with models that take the LiDAR, and with autoware.pointcloud; "
-        "always: the LiDAR is subscribed to for it with other models too, whose masks then wait for the clouds.",
+        "always: with other models too, whose masks then wait for the clouds.",
     )
     probabilities_stride: int = Field(4, ge=1, le=32, description="Pixels per cell of ~/output/class_probabilities.")
     min_confidence: float = _runtime(0.0, "Pixels whose posterior is below become 255.", ge=0.0, le=1.0)

@@ -96,23 +96,11 @@ class Pipeline:
         started = time.perf_counter()
         inputs, problems = self.prepare(frame)
         prepared = time.perf_counter()
-        logits, planes = self._run.with_fused(inputs) if fused and self.makes_fused else (self._run(inputs), None)
-        logits, planes = (
-            self._without_padding(frame, logits),
-            None if planes is None else self._without_padding(frame, planes),
-        )
-        if not np.isfinite(logits).all():
-            raise SamsegError(
-                "scores of the network: expected finite numbers, got NaN or infinity; "
-                "try model.precision: fp32, else check the weights"
-            )
-        if self._spec.temperature != 1.0:  # temperature scaling (Guo et al., ICML 2017)
-            logits = logits / np.float32(self._spec.temperature)
+        logits, picture = self._scores(inputs, frame, fused and self.makes_fused)
         modelled = time.perf_counter()
         result = posterior(logits, frame.size, self.config.publish.min_confidence)
         if self._remap is not None:
             result = remapped(result, self._remap.table, self._remap.matrix)
-        picture = None if planes is None else _picture(planes, frame.size)
         finished = time.perf_counter()
         return Segmentation(
             labels=result.labels,
@@ -157,6 +145,21 @@ class Pipeline:
                     raise
                 problems[name] = str(error) if isinstance(error, InputError) else f"unexpected {error!r}"
         return inputs, problems
+
+    def _scores(
+        self, inputs: dict[str, NDArray[np.float32]], frame: Frame, fused: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
+        """Return the (K, h, w) scores of the image itself and, where asked for, the fused picture."""
+        logits, planes = self._run.with_fused(inputs) if fused else (self._run(inputs), None)
+        logits = self._without_padding(frame, logits)
+        if not np.isfinite(logits).all():
+            raise SamsegError(
+                "scores of the network: expected finite numbers, got NaN or infinity; "
+                "try model.precision: fp32, else check the weights"
+            )
+        if self._spec.temperature != 1.0:  # temperature scaling (Guo et al., ICML 2017)
+            logits = logits / np.float32(self._spec.temperature)
+        return logits, None if planes is None else _picture(self._without_padding(frame, planes), frame.size)
 
     def _own_size(self, frame: Frame) -> tuple[int, int]:
         return network_size(frame.size, self._spec.input_pixels, self._spec.squash_to, self._spec.pad_to)
