@@ -214,11 +214,15 @@ def _score(
 ) -> list[Result]:
     from samseg_ros.evaluation.plan import jobs_of, results_of
     from samseg_ros.evaluation.resumable import open_all, run_jobs
+    from samseg_ros.evaluation.sources import read_by, used_of
 
+    read = [read_by(source, entrant.config) for entrant in entrants for source in sources]
     with bar("opening", err) as advance:
-        opened, failed = open_all(sources, advance)
+        opened, failed = open_all(read, advance)
     if not opened:
-        raise SamsegError("\n".join(failed.values()))
+        raise SamsegError("\n".join(dict.fromkeys(failed.values())))
+    for line in dict.fromkeys(line for dataset in opened.values() for line in used_of(dataset)):
+        err.print(line, style="dim", soft_wrap=True, markup=False, highlight=False)
     jobs = jobs_of(entrants, opened, stress, sources, remap, temperatures)
     try:
         with bar("scoring", err) as advance:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import logging
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 # Before anything imports rclpy, torch or matplotlib. Children (nodes in processes of their own) inherit it.
 _NO_MODELS = tempfile.TemporaryDirectory(prefix="samseg-models-")
@@ -52,6 +56,34 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip("real recordings are absent: no ../shared/data beside the project")
     return path
+
+
+@pytest.fixture(scope="session")
+def evaluating() -> ModuleType:
+    """What tests of `samseg evaluate` share: evaluating.py."""
+    spec = importlib.util.spec_from_file_location("evaluating", Path(__file__).with_name("evaluating.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def evaluate(evaluating: ModuleType) -> Callable[..., Any]:
+    """The command: arguments to its result."""
+    return evaluating.evaluate
+
+
+@pytest.fixture
+def weights(evaluating: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of weights of a very small network; ``others`` beside it are of another."""
+    return evaluating.make_weights(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def bags(evaluating: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two recordings of two and three frames, not to be changed."""
+    return evaluating.make_bags(tmp_path_factory.mktemp("bags"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

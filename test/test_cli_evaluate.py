@@ -7,79 +7,20 @@ import errno
 import json
 import shutil
 import sys
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import Result
-from torch import Tensor, nn
-from typer.testing import CliRunner
 
-from samseg_ros import cli_evaluate
-from samseg_ros.cli import app
 from samseg_ros.cli_evaluate_world import _write_table
-from samseg_ros.datasets.world import write_recording
 from samseg_ros.errors import SamsegError
-from samseg_ros.models import MODELS, ModelSpec, save_model
 
 SIZE = (64, 96)
 PIXELS = SIZE[0] * SIZE[1]
 
-
-class Flat(nn.Module):
-    """One class everywhere: 0, or with the thermal image the one that it was made for."""
-
-    modalities = ("rgb", "thermal")
-
-    def __init__(self, chosen: int = 1) -> None:
-        super().__init__()
-        self.scores = nn.Parameter(torch.zeros(12, 2))
-        with torch.no_grad():
-            self.scores[0, 0] = self.scores[chosen, 1] = 5.0
-
-    def coarse_logits(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> Tensor:
-        b, _, h, w = inputs["rgb"].shape
-        return self.scores[:, int("thermal" in inputs)].reshape(1, 12, 1, 1).expand(b, -1, h // 4, w // 4)
-
-
-SPEC = ModelSpec(
-    name="mm_sam_adapter",
-    preset="compact",
-    labels="world",
-    modalities=("rgb", "thermal"),
-    input_pixels=PIXELS,
-    weights="compact.safetensors",
-    licence="Apache-2.0",
-)
-
-
-@pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of weights of a very small network."""
-    monkeypatch.setitem(MODELS, "mm_sam_adapter", replace(MODELS["mm_sam_adapter"], build=lambda *_: Flat()))
-    for name in ("out", "err"):
-        monkeypatch.setattr(cli_evaluate, name, cli_evaluate.Console(width=250))
-    save_model(tmp_path / "weights", Flat(1), SPEC)
-    save_model(tmp_path / "others", Flat(2), SPEC)
-    return tmp_path / "weights"
-
-
-@pytest.fixture(scope="module")
-def bags(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two recordings of two and three frames."""
-    root = tmp_path_factory.mktemp("bags")
-    day = write_recording(root / "a", conditions=("day",), frames_per_condition=2, size=SIZE)
-    return day, write_recording(root / "b", conditions=("night",), frames_per_condition=3, seed=1, size=SIZE)
-
-
-def evaluate(*arguments: str | Path, catch_exceptions: bool = True) -> Result:
-    fixed = ("--set", "model.device=cpu", "--set", "model.precision=fp32", "--no-report")
-    result = CliRunner().invoke(app, ["evaluate", *fixed, *map(str, arguments)], catch_exceptions=catch_exceptions)
-    if isinstance(result.exception, SamsegError):
-        raise result.exception
-    return result
+Evaluate = Callable[..., Result]
 
 
 def _json(path: Path) -> Any:
@@ -92,7 +33,7 @@ def _pixels(path: Path) -> int:
 
 
 def test_recordings_are_scored_each_by_itself_and_all_together(
-    bags: tuple[Path, Path], weights: Path, tmp_path: Path
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     assert evaluate(*bags, "--checkpoint", weights, "--out", out).exit_code == 0
@@ -108,7 +49,7 @@ def test_recordings_are_scored_each_by_itself_and_all_together(
 
 
 def test_a_recording_that_cannot_be_read_is_told_and_the_others_are_scored(
-    bags: tuple[Path, Path], weights: Path, tmp_path: Path
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.mcap"
     broken.write_bytes(b"no recording")
@@ -123,13 +64,13 @@ def test_a_recording_that_cannot_be_read_is_told_and_the_others_are_scored(
     assert whole == without
 
 
-def test_a_single_recording_that_cannot_be_read_is_an_error(weights: Path, tmp_path: Path) -> None:
+def test_a_single_recording_that_cannot_be_read_is_an_error(evaluate: Evaluate, weights: Path, tmp_path: Path) -> None:
     with pytest.raises(SamsegError, match=r"gone\.mcap"):
         evaluate(tmp_path / "gone.mcap", "--checkpoint", weights, "--out", tmp_path / "out")
 
 
 def test_two_models_are_held_against_each_other_each_in_a_folder_of_its_own(
-    bags: tuple[Path, Path], weights: Path, tmp_path: Path
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path
 ) -> None:
     others, out = tmp_path / "others", tmp_path / "out"
     assert evaluate(bags[0], "--checkpoint", weights, "--checkpoint", others, "--out", out).exit_code == 0
@@ -142,7 +83,7 @@ def test_two_models_are_held_against_each_other_each_in_a_folder_of_its_own(
 
 
 def test_models_whose_names_make_one_folder_keep_their_files_apart(
-    bags: tuple[Path, Path], weights: Path, tmp_path: Path
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     given = [part for name in ("a b", "a-b", "é", "è") for part in ("--checkpoint", tmp_path / name)]
@@ -155,7 +96,7 @@ def test_models_whose_names_make_one_folder_keep_their_files_apart(
 
 
 def test_a_folder_whose_name_looks_like_markup_is_told_as_it_is(
-    bags: tuple[Path, Path], weights: Path, tmp_path: Path
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "day[bold] x[" / "end]"
     result = evaluate(bags[0], "--checkpoint", weights, "--out", out)
@@ -163,7 +104,7 @@ def test_a_folder_whose_name_looks_like_markup_is_told_as_it_is(
 
 
 def test_one_folder_of_weights_in_two_spellings_is_one_model(
-    bags: tuple[Path, Path], weights: Path, tmp_path: Path
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path
 ) -> None:
     given = ("--checkpoint", weights, "--checkpoint", f"{weights}/")
     assert evaluate(bags[0], *given, "--out", tmp_path / "out").exit_code == 0
@@ -171,7 +112,7 @@ def test_one_folder_of_weights_in_two_spellings_is_one_model(
 
 
 def test_a_run_that_ends_while_it_writes_is_not_scored_again(
-    bags: tuple[Path, Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = (bags[0], "--checkpoint", weights, "--out", tmp_path / "out")
     with monkeypatch.context() as full:
@@ -187,7 +128,9 @@ def _no_space() -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_recording_that_is_cut_off_is_told(bags: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
+def test_a_recording_that_is_cut_off_is_told(
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path
+) -> None:
     cut = shutil.copytree(bags[1], tmp_path / "cut")
     (file,) = cut.glob("*.mcap")
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
@@ -199,7 +142,7 @@ def test_a_recording_that_is_cut_off_is_told(bags: tuple[Path, Path], weights: P
 
 
 def test_a_failure_is_told_once_whatever_was_asked_of_the_recording(
-    bags: tuple[Path, Path], weights: Path, tmp_path: Path
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path
 ) -> None:
     broken, out = tmp_path / "broken.mcap", tmp_path / "out"
     broken.write_bytes(b"no recording")
@@ -211,14 +154,16 @@ def test_a_failure_is_told_once_whatever_was_asked_of_the_recording(
 
 
 def test_recordings_under_a_failure_are_told_apart_from_them_as_they_are(
-    bags: tuple[Path, Path], weights: Path, tmp_path: Path
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path
 ) -> None:
     given = ("--corrupt", "image.noise", "--severity", "1", "--out", tmp_path / "out")
     assert evaluate(*bags, "--checkpoint", weights, *given).exit_code == 0
     assert (tmp_path / "out" / "table.md").read_text().count(", image.noise 1) | frames |") == 1
 
 
-def test_sensors_go_by_the_order_of_the_model(bags: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
+def test_sensors_go_by_the_order_of_the_model(
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     given = ("--sensors", "rgb+thermal+rgb,rgb+thermal,rgb")
     assert evaluate(bags[0], "--checkpoint", weights, *given, "--out", out).exit_code == 0
@@ -226,7 +171,7 @@ def test_sensors_go_by_the_order_of_the_model(bags: tuple[Path, Path], weights: 
 
 
 def test_recorded_outputs_alone_want_their_recording_and_can_be_given_nothing_else(
-    bags: tuple[Path, Path], weights: Path, tmp_path: Path
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "outputs.mcap").touch()
     outputs = ("--outputs", tmp_path / "outputs.mcap", "--out", tmp_path / "out")
@@ -245,7 +190,9 @@ def test_a_table_of_the_world_replaces_what_an_earlier_evaluation_left(tmp_path:
     assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "table.md", "metrics.json"}
 
 
-def test_sensor_sets_and_failures_are_rows_of_their_own(bags: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
+def test_sensor_sets_and_failures_are_rows_of_their_own(
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     given = ("--sensors", "all", "--corrupt", "thermal.blackout", "--severity", "5")
     assert evaluate(bags[0], "--checkpoint", weights, *given, "--out", out).exit_code == 0
@@ -253,7 +200,9 @@ def test_sensor_sets_and_failures_are_rows_of_their_own(bags: tuple[Path, Path],
     assert rows == [("rgb+thermal", ""), ("rgb+thermal", "thermal.blackout"), ("rgb", "")]
 
 
-def test_what_is_asked_for_twice_is_scored_once(bags: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
+def test_what_is_asked_for_twice_is_scored_once(
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     given = ("--sensors", "rgb,rgb", "--corrupt", "image.noise,image.noise", "--severity", "2,2")
     assert evaluate(bags[0], "--checkpoint", weights, *given, "--out", out).exit_code == 0
@@ -261,13 +210,15 @@ def test_what_is_asked_for_twice_is_scored_once(bags: tuple[Path, Path], weights
 
 
 def test_frames_before_a_frame_are_known_of_a_part_of_a_recording_too(
-    bags: tuple[Path, Path], weights: Path, tmp_path: Path
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path
 ) -> None:
     given = ("--limit", "2", "--corrupt", "thermal.time", "--severity", "1", "--out", tmp_path / "out")
     assert evaluate(bags[1], "--checkpoint", weights, *given).exit_code == 0
 
 
-def test_one_dataset_from_two_folders_is_two_results(bags: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
+def test_one_dataset_from_two_folders_is_two_results(
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path
+) -> None:
     for name in ("one", "two"):
         folder = tmp_path / name
         (folder / "test").mkdir(parents=True)
@@ -281,7 +232,7 @@ def test_one_dataset_from_two_folders_is_two_results(bags: tuple[Path, Path], we
     assert len(list(out.rglob("confusion.csv"))) == 2
 
 
-def test_the_world_is_a_dataset_too(weights: Path, tmp_path: Path) -> None:
+def test_the_world_is_a_dataset_too(evaluate: Evaluate, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert evaluate("--data", "world", "--limit", "2", "--checkpoint", weights, "--out", out).exit_code == 0
     assert _json(out / "metrics.json")["frames"] == 2
@@ -308,14 +259,14 @@ def test_the_world_is_a_dataset_too(weights: Path, tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_scored(
-    bags: tuple[Path, Path], weights: Path, tmp_path: Path, arguments: tuple[str, ...], told: str
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path, arguments: tuple[str, ...], told: str
 ) -> None:
     with pytest.raises(SamsegError, match=told):
         evaluate(bags[0], "--checkpoint", weights, "--out", tmp_path / "out", *arguments)
 
 
 def test_without_ray_the_error_says_how_to_install_it(
-    bags: tuple[Path, Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    evaluate: Evaluate, bags: tuple[Path, Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SamsegError, match=r"pip install 'samseg_ros\[ray\]'"):

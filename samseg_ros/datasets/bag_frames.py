@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samseg_ros.config import Config, SyncConfig
+from samseg_ros.config import Config, ProjectionConfig, SyncConfig
 from samseg_ros.datasets.bag import STAMP_END, Bag, Message
 from samseg_ros.datasets.bag_topics import BagTopics
 from samseg_ros.errors import InputError, SamsegError
 from samseg_ros.sensing import convert
-from samseg_ros.sensing.calibration import Calibration
+from samseg_ros.sensing.calibration import Calibration, load_calibration
 from samseg_ros.sensing.camera import require_fit
 from samseg_ros.sensing.synchronize import Collector, MatchedSet
 from samseg_ros.types import Camera, Frame
@@ -205,7 +205,7 @@ def _camera(
             name,
             expected=f"the camera's intrinsics, {purpose}",
             got="none in the recording",
-            remedy="record it, or switch the sensor off (--lidar-topic '', --thermal-topic '')",
+            remedy="record it, or switch the sensor off (inputs.lidar, inputs.thermal: false)",
         )
     camera = convert.camera(bag.decode(info), rectified)
     require_fit(camera, size, name)
@@ -219,17 +219,39 @@ def _pose(calibration: Calibration | None, camera_frame: str, frame: str, sensor
             "extrinsics",
             expected=f"a transform between the frames {camera_frame!r} (camera) and {frame!r} ({sensor})",
             got="no /tf_static in the recording",
-            remedy="give a file with --calibration",
+            remedy="name a file of extrinsics in projection.calibration_path",
         )
     return calibration.lookup(camera_frame, frame)
 
 
-def bag_calibration(bag: Bag, topics: BagTopics) -> Calibration | None:
-    """Return the extrinsics that /tf_static of a recording holds, None where it has none.
+def require_still(projection: ProjectionConfig) -> None:
+    """Refuse settings that a recording cannot follow.
 
     Raises:
-        SamsegError: a transform is not finite or no rotation.
+        InputError: motion compensation is asked for.
     """
+    if projection.motion_compensation:
+        raise InputError(
+            "projection.motion_compensation",
+            expected="false: of a recording no /tf is read, which says how the vehicle moved",
+            got="true",
+            remedy="set it to false",
+        )
+
+
+def bag_calibration(bag: Bag, topics: BagTopics, path: str = "") -> Calibration | None:
+    """Return the extrinsics: those of a file where one is named, else those of /tf_static, None where it has none.
+
+    Args:
+        bag: the recording.
+        topics: its topics.
+        path: YAML, as `load_calibration` reads it.
+
+    Raises:
+        SamsegError: the file cannot be read, or a transform is not finite or no rotation.
+    """
+    if path:
+        return load_calibration(path)
     if not topics.tf_static:
         return None
     messages = [bag.decode(message) for message in bag.messages([topics.tf_static])]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from samseg_ros.config import Config
 from samseg_ros.datasets.bag import Bag
 from samseg_ros.errors import InputError, SamsegError, nearest
 from samseg_ros.labels import LabelSet, parse_label_info
@@ -83,7 +84,7 @@ def guess_topics(bag: Bag, chosen: Mapping[str, str | None] | None = None) -> Ba
             str(bag.path),
             expected="a camera topic (sensor_msgs Image or CompressedImage)",
             got=f"topics of type {', '.join(kinds)}" if kinds else "no topics",
-            remedy="name it with --image-topic",
+            remedy="name it: `samseg replay --image-topic`, or `topics` in the dataset.yaml of a labelled_bag",
         )
     thermal, camera_info = (
         told.get("thermal", _thermal(images, image)),
@@ -99,6 +100,12 @@ def guess_topics(bag: Bag, chosen: Mapping[str, str | None] | None = None) -> Ba
         "tf_static": "/tf_static" if _is(bag, "/tf_static", TF) else "",
     }
     return BagTopics(**{**guess, **told, "image": image})
+
+
+def used_topics(bag: Bag, config: Config, chosen: Mapping[str, str | None] | None = None) -> BagTopics:
+    """Guess every topic as `guess_topics` does, without the inputs that the settings switch off; raises as it does."""
+    off = {name: "" for name in ("thermal", "lidar") if not getattr(config.inputs, name)}
+    return guess_topics(bag, {**(chosen or {}), **off})
 
 
 TYPES: Mapping[str, tuple[str, ...]] = {

@@ -15,7 +15,7 @@ from samseg_ros.evaluation.jobs import Job
 from samseg_ros.evaluation.measures import Scored, concatenate
 from samseg_ros.evaluation.resumable import Outcome
 from samseg_ros.evaluation.sequence import earlier_of
-from samseg_ros.evaluation.sources import RECORDING, Source, damage_of
+from samseg_ros.evaluation.sources import RECORDING, Source, damage_of, read_by
 from samseg_ros.evaluation.world_table import sensor_sets
 from samseg_ros.labels import load_labels
 from samseg_ros.models import locate, read_spec
@@ -101,7 +101,7 @@ def jobs_of(
     harms = {source: _harms(stress, dataset) for source, dataset in opened.items()}
     jobs = []
     for entrant in entrants:
-        for source in sources:
+        for source in [read_by(source, entrant.config) for source in sources]:
             whole = Job(entrant.config, source, remap=remap, outputs=entrant.outputs, temperatures=tuple(temperatures))
             if entrant.outputs or source not in opened:  # what was recorded can be given nothing else
                 jobs.append(whole)
@@ -177,7 +177,8 @@ def results_of(entrants: Sequence[Entrant], outcomes: Sequence[Outcome]) -> list
         key = (job.config, job.outputs, source, labels, job.sensors, job.corruption, job.severity)
         groups.setdefault(key, []).append(outcome)
     of = {(entrant.config, entrant.outputs): entrant for entrant in entrants}
-    called = Counter(source.shown for source in {outcome.job.source for outcome in outcomes})
+    places = {(outcome.job.source.shown, outcome.job.source.path) for outcome in outcomes}
+    called = Counter(shown for shown, _ in places)
     return [_result(of[group[0].job.config, group[0].job.outputs], group, called) for group in groups.values()]
 
 

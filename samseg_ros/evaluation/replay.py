@@ -9,11 +9,11 @@ from pathlib import Path
 
 from samseg_ros.config import Config
 from samseg_ros.datasets.bag import Bag, open_bag
-from samseg_ros.datasets.bag_frames import bag_calibration
-from samseg_ros.datasets.bag_topics import BagTopics, guess_topics, other_cameras
-from samseg_ros.errors import InputError, SamsegError
+from samseg_ros.datasets.bag_frames import bag_calibration, require_still
+from samseg_ros.datasets.bag_topics import BagTopics, other_cameras, used_topics
+from samseg_ros.errors import SamsegError
 from samseg_ros.evaluation.results import Run
-from samseg_ros.sensing.calibration import Calibration, load_calibration
+from samseg_ros.sensing.calibration import Calibration
 
 LEFT_OUT = "left out by the synchroniser: a required input is missing, or the stamp is refused"
 """Why an image has no set."""
@@ -87,22 +87,16 @@ def open_replay(options: ReplayOptions, makes_folder: bool = True) -> Iterator[R
     Raises:
         SamsegError: the recording, a topic, or the calibration cannot be used, or motion compensation is asked for.
     """
-    if makes_folder and options.config.projection.motion_compensation:  # a mere player leaves fusing to others
-        raise InputError(
-            "projection.motion_compensation",
-            expected="false: a replay plays no /tf, which says how the vehicle moved",
-            got="true",
-            remedy="set it to false",
-        )
+    if makes_folder:  # a mere player leaves fusing to others
+        require_still(options.config.projection)
     with open_bag(options.bag) as bag:
-        wanted = options.config.inputs
-        switched_off = {name: "" for name in ("thermal", "lidar") if not getattr(wanted, name)}
+        switched_off: dict[str, str] = {}
         if makes_folder and options.config.projection.thermal == "aligned":  # a mere player plays it all the same
             switched_off["thermal_info"] = ""
-        topics = guess_topics(bag, {**options.topics, **switched_off})
-        inputs = wanted.model_copy(update={"thermal": bool(topics.thermal), "lidar": bool(topics.lidar)})
+        topics = used_topics(bag, options.config, {**options.topics, **switched_off})
+        inputs = options.config.inputs.model_copy(update={"thermal": bool(topics.thermal), "lidar": bool(topics.lidar)})
         path = options.calibration or options.config.projection.calibration_path
-        calibration = load_calibration(path) if path else bag_calibration(bag, topics)
+        calibration = bag_calibration(bag, topics, path)
         if makes_folder:
             _make_folder(options.out)
         config = options.config.model_copy(update={"inputs": inputs})

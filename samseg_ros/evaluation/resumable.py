@@ -188,7 +188,8 @@ def _outcome(
 
 def _key(job: Job, dataset: LabelledDataset) -> str:
     """Return a digest of all that a job's numbers depend on, as far as it can be known without reading the frames."""
-    source = asdict(job.source) | {"path": str(Path(job.source.path).expanduser().resolve())}
+    place = {"path": str(Path(job.source.path).expanduser().resolve())}
+    source = asdict(job.source) | place | {"config": job.source.config.model_dump(mode="json")}
     facts = {
         "version": (MEASURES_VERSION, CHUNK_FRAMES, __version__, revision()),
         "settings": job.config.model_dump(mode="json"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from samseg_ros.datasets.catalog import Spread
 from samseg_ros.datasets.labelled import LabelledDataset
-from samseg_ros.datasets.labelled_bag import LabelledBag
+from samseg_ros.datasets.labelled_recording import LabelledBag
 from samseg_ros.datasets.world.labelled import LabelledWorld
 from samseg_ros.evaluation.frame_failures import Earlier
 from samseg_ros.types import Frame

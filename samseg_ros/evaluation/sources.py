@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from samseg_ros.config import Config
 from samseg_ros.datasets.catalog import Spread, open_dataset
 from samseg_ros.datasets.labelled import LabelledDataset
-from samseg_ros.datasets.labelled_bag import LabelledBag, labels_folder, open_recording
+from samseg_ros.datasets.labelled_recording import LabelledBag, labels_folder, open_recording
 from samseg_ros.training.cache import fingerprint
 
 RECORDING = "recording"
 """Name of a source that is one recording; every other is a row of `samseg_ros.datasets.catalog.DATASETS`."""
+SHOWN_INPUTS = ("image", "thermal", "lidar", "camera_info", "labels", "condition")
+"""Topics of a recording that a reader is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,23 @@ class Source:
     """Frames at most, evenly spread; None: all."""
     labels: str = ""
     """Label set of a recording that does not say what its ids mean."""
+    config: Config = field(default_factory=Config)
+    """By which the frames of a recording are made, see `read_by`; nothing else depends on it."""
 
     @property
     def shown(self) -> str:
         """What a reader sees: the recording's name, or dataset and split."""
         return Path(self.path).name if self.name == RECORDING else f"{self.name} {self.split}"
+
+
+def read_by(source: Source, config: Config) -> Source:
+    """Return a source as a model with these settings sees it: a recording's frames are made by them, as in the node.
+
+    Only what decides about frames is taken over, so that models which agree about it share an opened recording.
+    """
+    if source.name != RECORDING:
+        return source
+    return replace(source, config=Config(inputs=config.inputs, sync=config.sync, projection=config.projection))
 
 
 def open_source(source: Source) -> LabelledDataset:
@@ -41,7 +56,7 @@ def open_source(source: Source) -> LabelledDataset:
         SamsegError: it is not there, or cannot be used.
     """
     if source.name == RECORDING:
-        whole = open_recording(Path(source.path), source.labels)
+        whole = open_recording(Path(source.path), source.labels, source.config)
         return whole if source.limit is None else Spread(whole, source.limit)
     folder = Path(source.path).expanduser() if source.path else None
     return open_dataset(source.name, folder, source.split, source.limit)
@@ -57,8 +72,26 @@ def digest(source: Source, dataset: LabelledDataset) -> str:
 
 def damage_of(dataset: LabelledDataset) -> str:
     """Say which part of a recording could not be read; empty: none, or it is no recording."""
+    whole = _recorded(dataset)
+    return whole.damage if whole else ""
+
+
+def used_of(dataset: LabelledDataset) -> list[str]:
+    """Say for each recording what serves as what in it: inputs and labels; nothing where it is no recording."""
+    whole = _recorded(dataset)
+    drives = {id(record.drive): record for record in whole.records} if whole else {}
+    found = []
+    for first in drives.values():
+        topics = {name: getattr(first.drive.topics, name) or "none" for name in SHOWN_INPUTS}
+        if isinstance(first.labels, Path):
+            topics["labels"] = f"{first.labels.parent}/*.png"
+        found.append(f"{first.drive.path}: {', '.join(f'{name} {topic}' for name, topic in topics.items())}")
+    return found
+
+
+def _recorded(dataset: LabelledDataset) -> LabelledBag | None:
     whole = dataset.behind(0)[0] if isinstance(dataset, Spread) and len(dataset) else dataset
-    return whole.damage if isinstance(whole, LabelledBag) else ""
+    return whole if isinstance(whole, LabelledBag) else None
 
 
 def files_of(path: Path) -> list[tuple[str, int, int]]:

@@ -214,7 +214,7 @@ def test_a_sweep_that_cannot_be_projected_is_named_and_the_frames_go_on(fakes: M
     measured = _run(fakes, bag, tmp_path / "out")
     assert measured["sensors"] == {"rgb+thermal": 2}
     ((trouble, number),) = measured["troubles"].items()
-    assert number == 2 and "give a file with --calibration" in trouble
+    assert number == 2 and "name a file of extrinsics in projection.calibration_path" in trouble
 
 
 def test_a_calibration_file_serves_where_the_recording_has_none(fakes: ModuleType, tmp_path: Path) -> None:
