@@ -54,11 +54,11 @@ def _guard() -> tuple[float, str]:
 
 
 def _write_table(folder: Path, text: str, measured: Any) -> None:
-    from samseg_ros.evaluation.evaluation_files import clear
+    from samseg_ros.evaluation.own_files import replaced
 
-    clear(folder)
-    (folder / "table.md").write_text(text)
-    (folder / "metrics.json").write_text(json.dumps(measured, indent=2))
+    with replaced(folder) as new:
+        (new / "table.md").write_text(text)
+        (new / "metrics.json").write_text(json.dumps(measured, indent=2))
     out.print(text, markup=False, highlight=False, soft_wrap=True)
     out.print(f"written: {folder / 'table.md'}, {folder / 'metrics.json'}", soft_wrap=True, markup=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -19,6 +20,15 @@ PARAMS = Annotated[
     typer.Option("--params", "-p", help="Parameter file, the same that the node takes.", exists=True, dir_okay=False),
 ]
 SET = Annotated[list[str], typer.Option("--set", "-s", help="One setting, as publish.min_confidence=0.4; repeatable.")]
+
+
+def at_home(value: Any) -> Any:
+    """Return a path (or several, or none) with ~ read; a shell does not behind an equals sign, as in --out=~/x."""
+    if isinstance(value, list | tuple):
+        return [at_home(one) for one in value]
+    if isinstance(value, Path):
+        return Path(os.path.expanduser(value))  # as it is where nobody has that name
+    return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 def assigned(assignments: Sequence[str], example: str = "publish.min_confidence=0.4") -> dict[str, Any]:

@@ -7,13 +7,14 @@ Every default stands here and nowhere else. ``settings()`` flattens the tree int
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from samseg_ros.errors import SamsegError, nearest
@@ -21,6 +22,10 @@ from samseg_ros.errors import SamsegError, nearest
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+FilePath = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path (or a shipped name), in which ~ is the user's home: no shell reads it in a file, or behind an equals sign."""
 
 
 def _runtime(default: Any, description: str, **limits: Any) -> Any:
@@ -31,7 +36,7 @@ def _runtime(default: Any, description: str, **limits: Any) -> Any:
 class ModelConfig(_Section):
     name: str = Field("mm_sam_adapter", description="Model, one of `samseg models`.")
     config: str = Field("compact", description="Preset of the model.")
-    checkpoint: str = Field(
+    checkpoint: FilePath = Field(
         "",
         description="Weights (.safetensors) or a folder with model.yaml; empty: those shipped, or installed.",
     )
@@ -52,8 +57,10 @@ def model_settings(name: str, preset: str, checkpoint: str = "") -> dict[str, st
 
 
 class LabelsConfig(_Section):
-    path: str = Field("", description="Label set: a shipped name or a CSV (id,name,r,g,b); empty: the model's own.")
-    remap_path: str = Field(
+    path: FilePath = Field(
+        "", description="Label set: a shipped name or a CSV (id,name,r,g,b); empty: the model's own."
+    )
+    remap_path: FilePath = Field(
         "",
         description="Remap of everything that is published by class (mask, class_probabilities, class_confidence, "
         "painted cloud, colours, label_info): a shipped name or a CSV (from,to), 255 where a class has no counterpart; "
@@ -128,7 +135,7 @@ class ProjectionConfig(_Section):
         description="With motion_compensation; auto: each LiDAR point by its own time, where the cloud has times "
         "(t, time, timestamp, time_stamp, offset_time); off: the sweep as one.",
     )
-    calibration_path: str = Field("", description="YAML of extrinsics, used where TF is not available.")
+    calibration_path: FilePath = Field("", description="YAML of extrinsics, used where TF is not available.")
     max_range_m: float = Field(
         80.0, gt=0.0, le=1000.0, description="Points beyond are dropped; scale of the range channel, m."
     )
@@ -177,12 +184,12 @@ class AutowareConfig(_Section):
     min_confidence: float = _runtime(
         0.5, "Pixels whose posterior is below become 0 (unknown) in ~/output/mask_rle.", ge=0.0, le=1.0
     )
-    mask_remap_path: str = Field(
+    mask_remap_path: FilePath = Field(
         "",
         description="Which class becomes which of the 16 ids: a shipped name or a CSV (from,to); empty: the table that "
         "is shipped for the label set.",
     )
-    pointcloud_remap_path: str = Field("", description="As mask_remap_path, for the painted cloud.")
+    pointcloud_remap_path: FilePath = Field("", description="As mask_remap_path, for the painted cloud.")
 
 
 class QosConfig(_Section):

@@ -16,6 +16,8 @@ from click.testing import Result
 
 from samseg_ros.cli_evaluate_world import _write_table
 from samseg_ros.errors import SamsegError
+from samseg_ros.evaluation.own_files import MARKS, replaced
+from samseg_ros.evaluation.sources import CHUNKS
 
 SIZE = (64, 96)
 PIXELS = SIZE[0] * SIZE[1]
@@ -44,7 +46,7 @@ def test_recordings_are_scored_each_by_itself_and_all_together(
     assert _pixels(out / "confusion.csv") == 5 * PIXELS
     assert len((out / "result.jsonl").read_text().splitlines()) == 5
     assert {"per_class.csv", "config.yaml", "table.md"} <= {path.name for path in out.iterdir()}
-    assert not (out / "chunks").exists()
+    assert not (out / CHUNKS).exists()
     assert "| distance | mIoU |\n" in (out / "table.md").read_text()  # the LiDAR knows it, though the network has none
 
 
@@ -121,7 +123,7 @@ def test_a_run_that_ends_while_it_writes_is_not_scored_again(
             evaluate(*given, catch_exceptions=False)
     monkeypatch.setattr("samseg_ros.evaluation.jobs.score_chunk", lambda *_: pytest.fail("scored again"))
     assert evaluate(*given).exit_code == 0
-    assert not (tmp_path / "out" / "chunks").exists()
+    assert not (tmp_path / "out" / CHUNKS).exists()
 
 
 def _no_space() -> None:
@@ -184,10 +186,12 @@ def test_recorded_outputs_alone_want_their_recording_and_can_be_given_nothing_el
 
 
 def test_a_table_of_the_world_replaces_what_an_earlier_evaluation_left(tmp_path: Path) -> None:
-    for name in ("report.html", "confusion.csv", "table.md", "notes.txt"):
-        (tmp_path / name).write_text("old")
+    with replaced(tmp_path) as new:
+        for name in ("report.html", "confusion.csv", "table.md"):
+            (new / name).write_text("old")
+    (tmp_path / "notes.txt").write_text("mine")
     _write_table(tmp_path, "new", {})
-    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "table.md", "metrics.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "table.md", "metrics.json", MARKS}
 
 
 def test_sensor_sets_and_failures_are_rows_of_their_own(
@@ -241,7 +245,7 @@ def test_the_world_is_a_dataset_too(evaluate: Evaluate, weights: Path, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--severity", "high"), "--severity: expected numbers of 1 to 5"),
+        (("--corrupt", "image.noise", "--severity", "high"), "--severity: expected numbers of 1 to 5"),
         (("--sensors", "rgb+radar"), "no sensor 'radar'"),
         (("--sensors", "thermal"), "expected sets that start with rgb"),
         (("--corrupt", "thermal.blakout"), "did you mean 'thermal.blackout'"),

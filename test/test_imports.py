@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "cli_datasets",
         "cli_doctor",
         "cli_evaluate",
+        "cli_evaluate_options",
         "cli_evaluate_world",
         "cli_export",
         "cli_models",

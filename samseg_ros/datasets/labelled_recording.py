@@ -100,6 +100,11 @@ class LabelledBag:
     damage: str = ""
     """Which recordings are damaged or cut off, and what was read of them; empty: none."""
 
+    @property
+    def drives(self) -> tuple[Drive, ...]:
+        """The recordings, in order."""
+        return tuple({id(record.drive): record.drive for record in self.records}.values())
+
     def __len__(self) -> int:
         return len(self.records)
 

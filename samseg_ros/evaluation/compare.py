@@ -21,18 +21,18 @@ class Comparison:
 
     name: str
     frames: int
-    miou: float
-    """Of this model on these frames."""
-    difference: float
+    miou: float | None
+    """Of this model on these frames; None where nothing decides it, as the next two: no frame, or no label in any."""
+    difference: float | None
     """What it has over the first."""
-    interval: Interval
+    interval: Interval | None
     """95 % of the difference, by the paired bootstrap over frames (Efron 1979). Several models are not corrected for:
     of twenty that are equal to the first, one is expected to look different."""
 
     @property
     def differs(self) -> bool:
         """Whether the interval excludes 0."""
-        return self.interval.excludes_zero
+        return self.interval is not None and self.interval.excludes_zero
 
     def row(self) -> dict[str, Any]:
         """Return it for metrics.json."""
@@ -41,7 +41,7 @@ class Comparison:
             "frames": self.frames,
             "miou": self.miou,
             "difference": self.difference,
-            "difference_interval": [self.interval.low, self.interval.high],
+            "difference_interval": [self.interval.low, self.interval.high] if self.interval else [None, None],
             "differs": self.differs,
         }
 
@@ -54,7 +54,7 @@ def compare(scored: Sequence[Scored], condition: str = "") -> list[Comparison]:
         condition: only frames of it; empty: all.
 
     Raises:
-        InputError: less than two, other frames or classes, or no frame that both scored.
+        InputError: less than two, or other frames or classes.
     """
     if len(scored) < 2:
         raise InputError("comparison", expected="two models", got=str(len(scored)), remedy="name a second model")
@@ -79,10 +79,16 @@ def comparison_markdown(scored: Sequence[Scored], rows: Sequence[Comparison]) ->
     lines = ["| model | frames | mIoU | over the first [95 %] |", "|---|---|---|---|"]
     lines.append(f"| {titles(scored)[0]} | {len(kept)} | {100 * float(miou(kept.sum(0))):.1f} | |")
     for row in rows:
-        low, high = 100 * row.interval.low, 100 * row.interval.high
-        value = f"**{100 * row.difference:+.1f}**" if row.differs else f"{100 * row.difference:+.1f}"
-        lines.append(f"| {row.name} | {row.frames} | {100 * row.miou:.1f} | {value} [{low:+.1f}, {high:+.1f}] |")
+        miou_text = "–" if row.miou is None else f"{100 * row.miou:.1f}"
+        lines.append(f"| {row.name} | {row.frames} | {miou_text} | {_over_the_first(row)} |")
     return "\n".join(lines) + "\n"
+
+
+def _over_the_first(row: Comparison) -> str:
+    if row.difference is None or row.interval is None:
+        return "–"
+    value = f"**{100 * row.difference:+.1f}**" if row.differs else f"{100 * row.difference:+.1f}"
+    return f"{value} [{100 * row.interval.low:+.1f}, {100 * row.interval.high:+.1f}]"
 
 
 def titles(scored: Sequence[Scored]) -> list[str]:
@@ -111,8 +117,10 @@ def told_apart(names: Sequence[str], form: str) -> list[str]:
 
 def _held_against(first: Scored, other: Scored, name: str, chosen: NDArray[np.bool_]) -> Comparison:
     both = chosen & ~first.measures.dropped & ~other.measures.dropped
-    ours = other.measures.confusions[both]
-    difference, interval = bootstrap_difference(ours, first.measures.confusions[both])
+    ours, theirs = other.measures.confusions[both], first.measures.confusions[both]
+    if not (ours.any() and theirs.any()):
+        return Comparison(name, int(both.sum()), None, None, None)
+    difference, interval = bootstrap_difference(ours, theirs)
     return Comparison(name, int(both.sum()), float(miou(ours.sum(0))), difference, interval)
 
 

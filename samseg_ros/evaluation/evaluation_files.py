@@ -15,12 +15,12 @@ from samseg_ros import __version__
 from samseg_ros.evaluation.compare import Comparison, compare, comparison_markdown, titles, told_apart
 from samseg_ros.evaluation.dataset_table import retention
 from samseg_ros.evaluation.measures import Scored
+from samseg_ros.evaluation.own_files import replaced
 from samseg_ros.evaluation.plan import Result
 from samseg_ros.evaluation.resumable import Outcome
 from samseg_ros.evaluation.summary import summarize, totals, write_scores
 from samseg_ros.provenance import revision
 
-FILES = ("metrics.json", "table.md", "per_class.csv", "confusion.csv", "result.jsonl", "report.html", "config.yaml")
 SLUG_BYTES = 120
 """Of the name of a folder; file systems take 255 of it."""
 
@@ -30,35 +30,38 @@ Compared = tuple[Sequence[Scored], Sequence[Comparison]]
 
 
 def write_evaluation(out: Path, results: Sequence[Result]) -> str:
-    """Write every file but the report, and return the text of table.md.
+    """Write every file but the report in the place of an earlier evaluation's; return the text of table.md.
 
     ``metrics.json`` and ``table.md`` lie in ``out``. The files of a result (``metrics.json``, ``per_class.csv``,
-    ``confusion.csv``, ``result.jsonl``, ``config.yaml``) lie there too where it is the only one, else in a folder of
-    its own, named by what tells it from the others: model, dataset, sensors, corruption.
+    ``confusion.csv``, ``result.jsonl``, and ``config.yaml`` of a model that was run) lie there too where it is the only
+    one, else in a folder of its own, named by what tells it from the others: model, dataset, sensors, corruption.
+
+    Raises:
+        InputError: as `own_files.replaced`.
     """
-    clear(out)
     there = [(result, result.scored) for result in results if result.scored is not None]
     summaries = [_described(result, scored) for result, scored in there]
     compared = [(group, compare(group)) for group in comparable([s for _, s in there])]
-    for (result, scored), folder, summary in zip(there, _folders(out, [s for _, s in there]), summaries, strict=True):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_scores(folder, scored.measures, scored.labels)
-        (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
-        (folder / "config.yaml").write_text(_settings(result))
-    if len(results) > 1:
-        failed = [_failed(result) for result in results if result.scored is None]
-        whole = {"results": [*summaries, *failed], "comparisons": _comparisons(compared)}
-        (out / "metrics.json").write_text(json.dumps(whole, indent=2) + "\n")
     text = "\n".join(_tables(results, [s for _, s in there], summaries, compared))
-    (out / "table.md").write_text(text)
+    with replaced(out) as new:
+        for (result, scored), folder, summary in zip(
+            there, _folders(new, [s for _, s in there]), summaries, strict=True
+        ):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_scores(folder, scored.measures, scored.labels)
+            _write_json(folder / "metrics.json", summary)
+            if not result.entrant.outputs:  # how a node was set up that was recorded, nobody knows
+                (folder / "config.yaml").write_text(_settings(result))
+        if len(results) > 1:
+            failed = [_failed(result) for result in results if result.scored is None]
+            told = [row for place, row in enumerate(failed) if row not in failed[:place]]
+            _write_json(new / "metrics.json", {"results": [*summaries, *told], "comparisons": _comparisons(compared)})
+        (new / "table.md").write_text(text)
     return text
 
 
-def clear(out: Path) -> None:
-    """Make the folder, without the files that an earlier evaluation left in it."""
-    out.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        (out / name).unlink(missing_ok=True)
+def _write_json(path: Path, content: Summary) -> None:
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def comparable(scored: Sequence[Scored]) -> list[list[Scored]]:

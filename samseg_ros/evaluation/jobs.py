@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +75,8 @@ class Chunk:
     """Frame to why it could not be scored; its measures are those of a dropped frame."""
     refused: str = ""
     """Why nothing of the job can be scored."""
+    damage: str = ""
+    """What could not be read of the outputs that are scored; empty: nothing, or a model is run."""
 
 
 def settled(config: Config) -> Config:
@@ -137,7 +139,8 @@ class Worker:
 
     def _scored(self, task: Task) -> Chunk:
         dataset, predict = self._ready(task.job)
-        return score_chunk(self._jobs[task.job], dataset, predict, range(task.start, task.stop))
+        chunk = score_chunk(self._jobs[task.job], dataset, predict, range(task.start, task.stop))
+        return replace(chunk, damage=predict.damage)
 
     def _ready(self, number: int) -> tuple[LabelledDataset, Predictor]:
         job = self._jobs[number]

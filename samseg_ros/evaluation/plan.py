@@ -80,6 +80,8 @@ class Result:
             found |= {name: outcome.refused} if outcome.refused else outcome.errors
             if outcome.dataset is not None and (damage := damage_of(outcome.dataset)):
                 found.setdefault(name, damage)
+            if outcome.damage:
+                found.setdefault(outcome.job.outputs, outcome.damage)
         return found
 
 
@@ -103,14 +105,15 @@ def jobs_of(
     for entrant in entrants:
         for source in [read_by(source, entrant.config) for source in sources]:
             whole = Job(entrant.config, source, remap=remap, outputs=entrant.outputs, temperatures=tuple(temperatures))
-            if entrant.outputs or source not in opened:  # what was recorded can be given nothing else
+            if entrant.outputs:  # what was recorded can be given nothing else
                 jobs.append(whole)
                 continue
             for kept in _sensor_sets(stress.sensors, entrant.modalities):
                 given = replace(whole, sensors=kept)
                 seen = kept or entrant.modalities
                 jobs.append(given)
-                shown = ((name, degree) for name, degree in harms[source] if sensor_of(name) in seen)
+                # What cannot be opened is told with the frames as they are, once a set of sensors.
+                shown = ((name, degree) for name, degree in harms.get(source, []) if sensor_of(name) in seen)
                 jobs += [replace(given, corruption=name, severity=degree) for name, degree in shown]
     if unseen := set(stress.corruptions) - {EVERYTHING, *(job.corruption for job in jobs)} if opened else set():
         raise SamsegError(f"--corrupt {min(unseen)}: no model here is given {sensor_of(min(unseen))}; leave it out")
@@ -167,7 +170,11 @@ def _ready_made(dataset: LabelledDataset) -> tuple[str, ...]:
 
 
 def results_of(entrants: Sequence[Entrant], outcomes: Sequence[Outcome]) -> list[Result]:
-    """Put recordings of one model under one stress and of one label set together; everything else stands by itself."""
+    """Put recordings of one model under one stress and of one label set together; everything else stands by itself.
+
+    A recording and the outputs of another one make no result, where each of the two has its own.
+    """
+    outcomes = _paired(outcomes)
     first = next((outcome.dataset.labels for outcome in outcomes if outcome.dataset is not None), "")
     groups: dict[tuple[object, ...], list[Outcome]] = {}
     for outcome in outcomes:
@@ -182,17 +189,25 @@ def results_of(entrants: Sequence[Entrant], outcomes: Sequence[Outcome]) -> list
     return [_result(of[group[0].job.config, group[0].job.outputs], group, called) for group in groups.values()]
 
 
+def _paired(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return all but pairs of a recording and outputs without a common stamp of which each has a partner."""
+    pairs = {(one.job.outputs, one.job.source) for one in outcomes if one.dataset is not None and not one.is_stray}
+    outputs, sources = ({pair[i] for pair in pairs if pair[0]} for i in range(2))
+    return [one for one in outcomes if not (one.is_stray and one.job.outputs in outputs and one.job.source in sources)]
+
+
 def _result(entrant: Entrant, outcomes: Sequence[Outcome], called: Mapping[str, int]) -> Result:
     job = outcomes[0].job
-    opened = [outcome.job.source for outcome in outcomes if outcome.dataset is not None]
-    whole = [(o.measures, o.dataset.labels) for o in outcomes if o.measures is not None and o.dataset is not None]
+    whole = [
+        (o.job.source, o.measures, o.dataset) for o in outcomes if o.measures is not None and o.dataset is not None
+    ]
     if not whole:
         return Result(entrant, tuple(outcomes), None)
-    measures, labels = concatenate([measures for measures, _ in whole]), load_labels(whole[0][1])
-    shown = opened[0].shown
-    name = shown if called[shown] == 1 else f"{shown} ({opened[0].path})"  # one dataset from two folders
-    if len(opened) > 1:  # what could not be opened has no part in it, whatever the stress
-        name = f"{len(opened)} recordings"
+    first, _, dataset = whole[0]
+    measures, labels = concatenate([measures for _, measures, _ in whole]), load_labels(dataset.labels)
+    name = first.shown if called[first.shown] == 1 else f"{first.shown} ({first.path})"  # one dataset from two folders
+    if len(whole) > 1:  # what could not be scored has no part in it
+        name = f"{len(whole)} recordings"
     sensors = "+".join(job.sensors)
     scored = Scored(entrant.name, name, sensors, job.corruption, job.severity, measures, labels)
     return Result(entrant, tuple(outcomes), scored)

@@ -17,6 +17,7 @@ from samseg_ros.datasets.message_store import MessageWriter, Slot
 from samseg_ros.errors import InputError, SamsegError, nearest
 from samseg_ros.evaluation.dataset_table import class_table, only
 from samseg_ros.evaluation.measures import Prediction
+from samseg_ros.evaluation.own_files import is_own
 from samseg_ros.evaluation.recording import IMAGE, NODE, STORE
 from samseg_ros.labels import LabelSet, parse_label_info
 from samseg_ros.pipeline import Pipeline
@@ -33,6 +34,11 @@ MAX_AGE_MS = 10_000.0
 
 class Predictor(Protocol):
     """Answers for one frame after another."""
+
+    @property
+    def damage(self) -> str:
+        """What could not be read of what it answers from; empty: nothing."""
+        ...
 
     def __call__(self, frame: Frame) -> Prediction | None:
         """Return the mask in the dataset's classes; None: the frame was dropped."""
@@ -51,6 +57,8 @@ class PipelinePredictor:
     Raises:
         SamsegError: the classes differ, or as `load_remap`.
     """
+
+    damage = ""
 
     def __init__(self, pipeline: Pipeline, labels: LabelSet, sensors: Sequence[str] = (), remap: str = "") -> None:
         self._pipeline, self._sensors = pipeline, tuple(sensors)
@@ -100,6 +108,7 @@ class RecordedPredictor:
             for message in bag.messages((mask, node + CONFIDENCE)):
                 slots = self._slots[MASK if message.topic == mask else CONFIDENCE]
                 slots[message.stamp_ns] = writer.keep(message)
+            self.damage = bag.damage
         self._rows = _rows(path)
 
     @property
@@ -164,7 +173,7 @@ def _refuse_other_classes(bag: Bag, topic: str, labels: LabelSet) -> None:
 def _rows(path: Path) -> Mapping[int, Mapping[str, Any]]:
     """Return stamp -> line of the replay's own result.jsonl."""
     file = path.parent / ROWS
-    if path.is_dir() or not file.is_file():
+    if path.is_dir() or not file.is_file() or is_own(file):  # an evaluation's has the same name
         return {}
     try:
         return {int(row["stamp_ns"]): row for row in map(json.loads, file.read_text().splitlines())}

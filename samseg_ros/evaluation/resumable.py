@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -19,18 +19,14 @@ from samseg_ros.errors import SamsegError
 from samseg_ros.evaluation.crews import Crew
 from samseg_ros.evaluation.jobs import CHUNK_FRAMES, Chunk, Job, Task, tasks_of
 from samseg_ros.evaluation.measures import Measures, concatenate, load, save
-from samseg_ros.evaluation.sources import Source, digest, files_of, open_source
+from samseg_ros.evaluation.sources import CHUNKS, Source, digest, files_of, open_source
 from samseg_ros.models import locate, read_spec
 from samseg_ros.models.import_weights import absolute_labels
 from samseg_ros.models.weights import sha256
 from samseg_ros.provenance import revision
-from samseg_ros.training.lock import locked
 
-CHUNKS = "chunks"
-"""Folder in the output folder: a folder a job, named by all that its numbers depend on; a file a chunk."""
 MEASURES_VERSION = 1
 """To be raised where the same frames are counted otherwise."""
-BUSY = "another evaluation writes there; wait for it, or choose another folder with --out"
 
 Bar = Callable[[int, int], None]
 """Takes (done, in all)."""
@@ -49,6 +45,12 @@ class Outcome:
     """Frame to why it could not be scored; it counts as dropped."""
     refused: str = ""
     """Why nothing could be scored."""
+    chunks: Path | None = None
+    """Folder of what is finished of it."""
+    damage: str = ""
+    """What could not be read of the outputs that are scored."""
+    is_stray: bool = False
+    """Whether it was refused since no frame has a mask: the outputs are of another recording."""
 
 
 def open_all(
@@ -84,7 +86,8 @@ def run_jobs(
         jobs: with settled settings, see `samseg_ros.evaluation.jobs.settled`.
         opened: their sources, as `open_all` returns them.
         failed: those that cannot be opened, and why.
-        out: what is finished is kept in its folder `CHUNKS`, until `forget` is told that the results are written.
+        out: held by the caller; what is finished is kept in its folder `CHUNKS`, until `forget` is told that the
+            results are written.
         crew: who scores.
         progress: called with (frames done, frames in all).
 
@@ -92,28 +95,30 @@ def run_jobs(
         An outcome for each job; a failure of one does not touch the others.
 
     Raises:
-        SamsegError: another run holds the folder, or whoever scores was killed.
+        SamsegError: whoever scores was killed.
     """
-    with locked(out, BUSY):
-        store = _Store(jobs, opened, out / CHUNKS)
-        total = sum(len(opened[job.source]) for job in jobs if job.source in opened)
-        done = total - sum(task.stop - task.start for task in store.left)
-        if progress and total:
-            progress(done, total)
-        if store.left:
-            with closing(crew(jobs, opened, store.left)) as scores:
-                for task, chunk in scores:
-                    store.keep(task, chunk)
-                    done += task.stop - task.start
-                    if progress:
-                        progress(done, total)
-        return [_outcome(store, number, job, opened, failed) for number, job in enumerate(jobs)]
+    store = _Store(jobs, opened, out / CHUNKS)
+    total = sum(len(opened[job.source]) for job in jobs if job.source in opened)
+    done = total - sum(task.stop - task.start for task in store.left)
+    if progress and total:
+        progress(done, total)
+    if store.left:
+        with closing(crew(jobs, opened, store.left)) as scores:
+            for task, chunk in scores:
+                store.keep(task, chunk)
+                done += task.stop - task.start
+                if progress:
+                    progress(done, total)
+    outcomes = [_outcome(store, number, job, opened, failed) for number, job in enumerate(jobs)]
+    return [replace(outcome, chunks=store.folders.get(number)) for number, outcome in enumerate(outcomes)]
 
 
-def forget(out: Path) -> None:
-    """Remove what a run that was stopped would have gone on from; another run that works there by now keeps it."""
-    with suppress(SamsegError), locked(out, BUSY):
-        shutil.rmtree(out / CHUNKS, ignore_errors=True)
+def forget(outcomes: Sequence[Outcome]) -> None:
+    """Remove what these jobs would have gone on from after a stop; what other runs keep beside it stays."""
+    for folder in {outcome.chunks for outcome in outcomes if outcome.chunks is not None}:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # others are in it
+            folder.parent.rmdir()
 
 
 class _Store:
@@ -123,15 +128,17 @@ class _Store:
         self.chunks: dict[Task, Chunk] = {}
         self.left: list[Task] = []
         self._names: dict[int, tuple[str, ...]] = {}
-        self._folders: dict[int, Path] = {}
+        self.folders: dict[int, Path] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        contents = {source: digest(source, dataset) for source, dataset in opened.items()}
         for number, job in enumerate(jobs):
             if job.source in opened:
-                self._add(number, job, opened[job.source], folder)
+                self.folders[number] = folder / _key(job, opened[job.source], contents[job.source])
+                self._add(number, opened[job.source])
 
-    def _add(self, number: int, job: Job, dataset: LabelledDataset, folder: Path) -> None:
+    def _add(self, number: int, dataset: LabelledDataset) -> None:
         self._names[number] = tuple(sample.name for sample in dataset.samples)
-        self._folders[number] = folder / _key(job, dataset)
-        self._folders[number].mkdir(parents=True, exist_ok=True)
+        self.folders[number].mkdir(exist_ok=True)
         for task in tasks_of(number, len(dataset)):
             self._find(task)
 
@@ -147,11 +154,11 @@ class _Store:
             self.chunks[task] = Chunk(measures)
 
     def keep(self, task: Task, chunk: Chunk) -> None:
-        """Take a chunk; one with a failed frame is not kept on disk, so that the next run tries it again."""
+        """Take a chunk; one with a failure is not kept on disk, so that the next run tries it again."""
         measures = chunk.measures
         if measures is not None and measures.names != self._wanted(task):
             chunk = Chunk(None, refused="whoever scored it found other frames there; give all machines the same files")
-        elif measures is not None and not chunk.errors:
+        elif measures is not None and not chunk.errors and not chunk.damage:
             save(measures, self._path(task))
         self.chunks[task] = chunk
 
@@ -159,7 +166,7 @@ class _Store:
         return self._names[task.job][task.start : task.stop]
 
     def _path(self, task: Task) -> Path:
-        return self._folders[task.job] / f"{task.start:06d}.npz"
+        return self.folders[task.job] / f"{task.start:06d}.npz"
 
 
 def _outcome(
@@ -167,26 +174,29 @@ def _outcome(
 ) -> Outcome:
     if job.source in failed:
         return Outcome(job, refused=failed[job.source])
-    dataset = opened[job.source]
+    dataset, shown = opened[job.source], job.source.shown
     chunks = [store.chunks[task] for task in tasks_of(number, len(dataset))]
-    if refused := next((chunk.refused for chunk in chunks if chunk.refused), ""):
-        return Outcome(job, dataset, refused=refused)
     errors = {name: text for chunk in chunks for name, text in chunk.errors.items()}
+    damage = next((chunk.damage for chunk in chunks if chunk.damage), "")
+    whole = Outcome(job, dataset, errors=errors, damage=damage)
+    if refused := next((chunk.refused for chunk in chunks if chunk.refused), ""):
+        return replace(whole, errors={}, refused=refused)
     measures = concatenate([chunk.measures for chunk in chunks if chunk.measures is not None])
-    if len(errors) == len(dataset):
-        return Outcome(
-            job, dataset, errors=errors, refused=f"every frame failed, the first: {next(iter(errors.values()))}"
-        )
+    if len(errors) == len(dataset) or (errors and measures.dropped.all()):
+        every = "frame" if len(errors) == len(dataset) else f"mask with a stamp of {shown}"
+        return replace(whole, refused=f"every {every} failed, the first: {next(iter(errors.values()))}")
     if job.outputs and measures.dropped.all():
-        told = f"expected masks with the stamps of {job.source.shown}, got none of its {len(dataset)} frames"
-        return Outcome(job, dataset, refused=f"{job.outputs}: {told}; name the outputs of this recording")
+        told = f"expected masks with the stamps of {shown}, got none of its {len(dataset)} frames"
+        text = f"{job.outputs}: {told}; name the outputs of this recording"
+        return replace(whole, refused=text, is_stray=True)
     if not np.any(measures.bands):
-        text = "expected some labelled pixels, got none; check the labels and the split"
-        return Outcome(job, dataset, refused=f"{job.source.shown}: {text}")
-    return Outcome(job, dataset, measures, errors)
+        return replace(
+            whole, refused=f"{shown}: expected some labelled pixels, got none; check the labels and the split"
+        )
+    return replace(whole, measures=measures)
 
 
-def _key(job: Job, dataset: LabelledDataset) -> str:
+def _key(job: Job, dataset: LabelledDataset, content: str) -> str:
     """Return a digest of all that a job's numbers depend on, as far as it can be known without reading the frames."""
     place = {"path": str(Path(job.source.path).expanduser().resolve())}
     source = asdict(job.source) | place | {"config": job.source.config.model_dump(mode="json")}
@@ -194,7 +204,7 @@ def _key(job: Job, dataset: LabelledDataset) -> str:
         "version": (MEASURES_VERSION, CHUNK_FRAMES, __version__, revision()),
         "settings": job.config.model_dump(mode="json"),
         "weights": files_of(Path(job.outputs)) if job.outputs else _model_digest(job),
-        "source": (source, digest(job.source, dataset)),
+        "source": (source, content),
         "given": (job.sensors, job.corruption, job.severity, job.remap, job.temperatures),
         "tables": [_text(name) for name in _tables(job, dataset)],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from samseg_ros.training.cache import fingerprint
 
 RECORDING = "recording"
 """Name of a source that is one recording; every other is a row of `samseg_ros.datasets.catalog.DATASETS`."""
+CHUNKS = ".samseg-chunks"
+"""Folder in an output folder: a folder a job, named by all that its numbers depend on; a file a chunk."""
 SHOWN_INPUTS = ("image", "thermal", "lidar", "camera_info", "labels", "condition")
 """Topics of a recording that a reader is told."""
 
@@ -63,38 +66,56 @@ def open_source(source: Source) -> LabelledDataset:
 
 
 def digest(source: Source, dataset: LabelledDataset) -> str:
-    """Return what tells this content from another: the names of the samples and, of a recording, its files' times."""
-    if source.name != RECORDING:
-        return fingerprint(dataset)
-    files = [files_of(path) for path in (Path(source.path), labels_folder(Path(source.path))) if path.exists()]
-    return f"{fingerprint(dataset)} {files}"
+    """Return what tells this content from another: the names of the samples, and the times of the files behind them."""
+    places = [Path(source.path).expanduser()] if source.path else []
+    whole = recorded(dataset)
+    for drive in whole.drives if whole else ():
+        extrinsics = drive.config.projection.calibration_path
+        places += [drive.path, labels_folder(drive.path), *([Path(extrinsics)] if extrinsics else [])]
+    return f"{fingerprint(dataset)} {[files_of(place) for place in dict.fromkeys(places) if place.exists()]}"
 
 
 def damage_of(dataset: LabelledDataset) -> str:
     """Say which part of a recording could not be read; empty: none, or it is no recording."""
-    whole = _recorded(dataset)
+    whole = recorded(dataset)
     return whole.damage if whole else ""
 
 
 def used_of(dataset: LabelledDataset) -> list[str]:
     """Say for each recording what serves as what in it: inputs and labels; nothing where it is no recording."""
-    whole = _recorded(dataset)
-    drives = {id(record.drive): record for record in whole.records} if whole else {}
+    whole = recorded(dataset)
     found = []
-    for first in drives.values():
-        topics = {name: getattr(first.drive.topics, name) or "none" for name in SHOWN_INPUTS}
-        if isinstance(first.labels, Path):
-            topics["labels"] = f"{first.labels.parent}/*.png"
-        found.append(f"{first.drive.path}: {', '.join(f'{name} {topic}' for name, topic in topics.items())}")
+    for drive in whole.drives if whole else ():
+        topics = {name: getattr(drive.topics, name) or "none" for name in SHOWN_INPUTS}
+        if not drive.topics.labels:
+            topics["labels"] = f"{labels_folder(drive.path)}/*.png"
+        found.append(f"{drive.path}: {', '.join(f'{name} {topic}' for name, topic in topics.items())}")
     return found
 
 
-def _recorded(dataset: LabelledDataset) -> LabelledBag | None:
+def recorded(dataset: LabelledDataset) -> LabelledBag | None:
+    """Return the recordings behind a dataset, None where it is of another kind."""
     whole = dataset.behind(0)[0] if isinstance(dataset, Spread) and len(dataset) else dataset
     return whole if isinstance(whole, LabelledBag) else None
 
 
 def files_of(path: Path) -> list[tuple[str, int, int]]:
-    """Return name, size and time of change of the files of a recording."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    """Return name, size and time of change of a file, or of all files below a folder but hidden ones.
+
+    Folders in which evaluations keep what they have finished are passed over: they may lie below a dataset's.
+    """
+    if not path.is_dir():
+        return [(path.name, path.stat().st_size, path.stat().st_mtime_ns)]
+    found, seen = [], set()
+    for at, folders, names in os.walk(path, followlinks=True):
+        here = Path(at)
+        is_known = here.resolve() in seen  # a link that leads back
+        seen.add(here.resolve())
+        if is_known or (here != path and CHUNKS in folders):
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files = [here / name for name in sorted(names) if not name.startswith(".")]
+        times = [(file, file.stat()) for file in files if file.is_file()]
+        found += [(str(file.relative_to(path)), now.st_size, now.st_mtime_ns) for file, now in times]
+    return found

@@ -77,7 +77,7 @@ def write_scores(folder: Path, measures: Measures, labels: LabelSet) -> None:
     counts = measures.confusions.sum(0)
     write_per_class(folder / "per_class.csv", counts, labels, boundary_f(measures.boundary.sum(0)))
     write_confusion(folder / "confusion.csv", counts, labels)
-    lines = [json.dumps(row) + "\n" for row in frame_rows(measures)]
+    lines = [json.dumps(row, allow_nan=False) + "\n" for row in frame_rows(measures)]
     (folder / "result.jsonl").write_text("".join(lines), encoding="utf-8")
 
 

@@ -59,6 +59,14 @@ def test_frames_that_one_of_the_two_dropped_are_left_out_for_both() -> None:
     assert (row.frames, row.difference) == (10, 0.0)
 
 
+def test_where_no_frame_is_common_nothing_is_said_and_nothing_breaks() -> None:
+    halves = [_scored(f"{i}", _measures(0.6, dropped=tuple(range(6 * i, 6 * i + 6)))) for i in range(2)]
+    (row,) = compare(halves)
+    assert (row.frames, row.miou, row.difference, row.interval, row.differs) == (0, None, None, None, False)
+    assert row.row()["difference_interval"] == [None, None]
+    assert comparison_markdown(halves, [row]).splitlines()[3] == "| 1 | 0 | – | – |"
+
+
 def test_one_condition_alone_can_be_compared() -> None:
     (row,) = compare([FIRST, BETTER], condition="night")
     night = slice(1, None, 2)
@@ -95,5 +103,3 @@ def test_what_cannot_be_compared_is_refused() -> None:
     other = replace(BETTER, labels=LabelSet("other", ("a", "b", "d"), LABELS.colors))
     with pytest.raises(InputError, match="better: expected the classes of three, got other"):
         compare([FIRST, other])
-    with pytest.raises(InputError, match="expected at least one frame"):
-        compare([FIRST, BETTER], condition="fog")

@@ -19,8 +19,8 @@ from samseg_ros.evaluation.crews import Crew, alone, in_processes
 from samseg_ros.evaluation.evaluation_files import write_evaluation
 from samseg_ros.evaluation.jobs import settled
 from samseg_ros.evaluation.plan import Entrant, Stress, jobs_of, results_of
-from samseg_ros.evaluation.resumable import CHUNKS, open_all, run_jobs
-from samseg_ros.evaluation.sources import RECORDING, Source
+from samseg_ros.evaluation.resumable import open_all, run_jobs
+from samseg_ros.evaluation.sources import CHUNKS, RECORDING, Source
 from samseg_ros.models.random_weights import random_weights
 
 SIZE = (64, 96)

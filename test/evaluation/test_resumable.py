@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,9 +17,8 @@ from samseg_ros.errors import SamsegError
 from samseg_ros.evaluation.crews import Datasets
 from samseg_ros.evaluation.jobs import CHUNK_FRAMES, Chunk, Job, Task, score_chunk
 from samseg_ros.evaluation.measures import Prediction
-from samseg_ros.evaluation.resumable import CHUNKS, Outcome, forget, open_all, run_jobs
-from samseg_ros.evaluation.sources import RECORDING, Source
-from samseg_ros.training.lock import locked
+from samseg_ros.evaluation.resumable import Outcome, forget, open_all, run_jobs
+from samseg_ros.evaluation.sources import CHUNKS, RECORDING, Source
 from samseg_ros.types import Frame
 
 FRAMES = 3 * CHUNK_FRAMES - 2
@@ -96,18 +96,20 @@ def test_a_run_that_was_stopped_scores_the_rest_and_says_the_same(stopped: Path,
 def test_chunks_are_there_until_they_are_forgotten_and_the_next_run_starts_anew(tmp_path: Path) -> None:
     run(tmp_path, Crew())
     crew = Crew()
-    run(tmp_path, crew)  # as after a kill while the results were written
+    outcome = run(tmp_path, crew)  # as after a kill while the results were written
     assert crew.asked == []
-    forget(tmp_path)
+    forget([outcome])
     assert not (tmp_path / CHUNKS).exists()
     run(tmp_path, crew)
     assert len(crew.asked) == 3
 
 
-def test_chunks_of_a_run_that_works_there_are_not_taken_away(stopped: Path) -> None:
-    with locked(stopped, "held"):
-        forget(stopped)
-    assert len(list(stopped.glob(f"{CHUNKS}/*/*.npz"))) == 2
+def test_what_other_runs_have_finished_there_stays_and_so_does_a_folder_called_chunks(stopped: Path) -> None:
+    (stopped / "chunks").mkdir()
+    (stopped / "chunks" / "mine.txt").write_text("mine")
+    forget([run(stopped, Crew(), replace(JOB, sensors=("rgb",)))])
+    assert len(list(stopped.glob(f"{CHUNKS}/*/*.npz"))) == 2  # of the run that was stopped
+    assert (stopped / "chunks" / "mine.txt").is_file()
 
 
 @pytest.mark.parametrize(
@@ -158,6 +160,38 @@ def test_outputs_of_another_recording_are_told_so(tmp_path: Path) -> None:
     assert f"expected masks with the stamps of world test, got none of its {FRAMES} frames" in outcome.refused
 
 
+def test_masks_that_do_not_fit_are_told_so_and_not_as_outputs_of_another_recording(tmp_path: Path) -> None:
+    class Small(Crew):
+        def __call__(self, jobs: Any, datasets: Any, tasks: Any) -> Iterator[tuple[Task, Chunk]]:
+            def first_only(frame: Frame) -> Prediction | None:
+                return Prediction(np.zeros((2, 3), np.uint8)) if frame.stamp_ns == 0 else None
+
+            for task in tasks:
+                job = jobs[task.job]
+                yield task, score_chunk(job, datasets[job.source], first_only, range(task.start, task.stop))
+
+    (tmp_path / "outputs.mcap").touch()
+    outcome = run(tmp_path / "out", Small(), replace(JOB, outputs=str(tmp_path / "outputs.mcap")))
+    assert "every mask with a stamp of world test failed, the first: predicted mask: expected" in outcome.refused
+    assert "(2, 3)" in outcome.refused and not outcome.is_stray
+
+
+def test_labels_that_were_mended_in_place_are_scored_again(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    (folder / "labels").mkdir(parents=True)
+    (folder / "labels" / "a.png").write_bytes(b"old")
+    job = replace(JOB, source=replace(SOURCE, name="mfnet", path=str(folder)))
+    with pytest.raises(KeyboardInterrupt):
+        run(folder / "out", Crew(lives=2), job)  # below the dataset, and yet no part of it
+    same, other = Crew(), Crew()
+    run(folder / "out", same, job)
+    assert len(same.asked) == 1
+    (folder / "labels" / "a.png").write_bytes(b"new")
+    os.utime(folder / "labels" / "a.png", ns=(1, 1))
+    run(folder / "out", other, job)
+    assert len(other.asked) == 3
+
+
 @pytest.mark.parametrize("damage", ["cut", "other", "part"])
 def test_a_chunk_that_is_not_whole_is_scored_again(stopped: Path, damage: str) -> None:
     first, second = sorted(stopped.glob(f"{CHUNKS}/*/*.npz"))
@@ -190,11 +224,6 @@ def test_a_source_that_cannot_be_opened_leaves_the_others(tmp_path: Path) -> Non
     outcomes = run_jobs([replace(JOB, source=bad), JOB], {SOURCE: Streets()}, failed, tmp_path, Crew())
     assert outcomes[0].measures is None and "gone.mcap" in outcomes[0].refused
     assert outcomes[1].measures is not None and len(outcomes[1].measures) == FRAMES
-
-
-def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
-    with locked(tmp_path, "held"), pytest.raises(SamsegError, match="another evaluation writes there"):
-        run(tmp_path, Crew())
 
 
 def test_a_worker_that_found_other_frames_is_not_believed(tmp_path: Path) -> None:
