@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -55,8 +56,15 @@ def _options(
     pass
 
 
+def _terminated(number: int, _: object) -> None:
+    """End as after an error, so that temporary files go; asked again, end at once."""
+    signal.signal(number, signal.SIG_DFL)
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Run the command line; errors that a user can act on become one red line and exit code 2."""
+    signal.signal(signal.SIGTERM, _terminated)
     logging.basicConfig(
         level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err, show_path=False)]
     )

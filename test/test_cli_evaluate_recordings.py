@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,3 +154,26 @@ def test_a_cut_off_recording_with_pngs_is_scored_up_to_the_cut(
     measured = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert 0 < measured["frames"] < 3
     assert "damaged or cut off" in measured["errors"][str(cut)]
+
+
+def test_a_command_that_is_terminated_takes_its_temporary_files_along(bags: tuple[Path, Path], tmp_path: Path) -> None:
+    script = (
+        "import sys, time\n"
+        "from samseg_ros import cli\n"
+        "from samseg_ros.config import Config\n"
+        "from samseg_ros.datasets.labelled_recording import open_recording\n"
+        "def wait():\n"
+        "    dataset = open_recording(cli.Path(sys.argv[1]), '', Config())\n"
+        "    print(dataset.store, flush=True)\n"
+        "    time.sleep(300)\n"
+        "cli.app = wait\n"
+        "cli.main()\n"
+    )
+    command = [sys.executable, "-c", script, str(bags[0])]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert run.stdout is not None
+    store = Path(run.stdout.readline().strip())
+    assert store.parent == tmp_path and store.is_file()
+    run.terminate()
+    assert run.wait(timeout=300) == 128 + 15
+    assert not store.exists()

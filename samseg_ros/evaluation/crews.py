@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 import cv2
@@ -44,7 +45,8 @@ def in_processes(count: int) -> Crew:
         alive, end = WORKERS.Pipe(duplex=False)
         pool = ProcessPoolExecutor(min(count, len(tasks) or 1), WORKERS, _start, (alive, jobs, datasets))
         try:
-            futures = {pool.submit(_score, task): task for task in tasks}
+            with _deaf():
+                futures = {pool.submit(_score, task): task for task in tasks}
             for future in as_completed(futures):
                 yield futures.pop(future), future.result()
         except BrokenProcessPool:
@@ -56,6 +58,31 @@ def in_processes(count: int) -> Crew:
             pool.shutdown(cancel_futures=True)
 
     return score
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Hold Ctrl-C back while processes are started; this one hears of it right after.
+
+    They inherit the mask, and so do not end with a traceback in the seconds in which they import. The handler is for
+    this process: its other threads do not have the mask, and whichever takes the signal interrupts the main one.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came.
+    """
+    if threading.current_thread() is not threading.main_thread():  # it alone is interrupted
+        yield
+        return
+    heard: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+    if heard:
+        raise KeyboardInterrupt
 
 
 _worker: list[Worker] = []

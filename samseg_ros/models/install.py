@@ -57,11 +57,17 @@ def _copy(folder: Path, spec: ModelSpec, part: Path) -> None:
     own = with_labels_beside(part, absolute_labels(spec, folder / SPEC_FILE))
     own = own.model_copy(update={"weights": f"{spec.preset}.safetensors"})
     try:
-        shutil.copyfile(folder / spec.weights, part / own.weights)
+        weights = (folder / spec.weights).open("rb")
     except OSError as error:
         raise SamsegError(
             f"{folder / spec.weights} cannot be read ({error.strerror}); train or import it again"
         ) from None
+    try:
+        with weights, (part / own.weights).open("wb") as target:
+            shutil.copyfileobj(weights, target)
+    except OSError as error:
+        place = part.parent.parent
+        raise SamsegError(f"{place}: cannot be written ({error.strerror}); make room, or set SAMSEG_MODELS") from None
     if (folder / CARD_FILE).is_file():
         shutil.copyfile(folder / CARD_FILE, part / CARD_FILE)
     write_spec(part, own)

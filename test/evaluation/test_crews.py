@@ -113,3 +113,17 @@ def _in_session(leader: int) -> list[int]:
         if int(fields[3]) == leader and fields[0] != "Z":
             found.append(int(path.parent.name))
     return found
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_processes_start_is_told_in_one_line(drives: Drives, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "samseg_ros.cli", "evaluate", *map(str, drives.bags), "--workers", "2"]
+    command += ["--checkpoint", str(drives.weights), "--set", "model.device=cpu", "--set", "model.precision=fp32"]
+    command += ["--no-report", "--out", str(tmp_path)]
+    run = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    _wait(lambda: len(_in_session(run.pid)) > 2, run)  # it, multiprocessing's tracker, and whoever imports by now
+    os.killpg(run.pid, signal.SIGINT)
+    _, told = run.communicate(timeout=300)
+    assert run.returncode == 130
+    assert "Traceback" not in told and "stopped" in told
+    _wait(lambda: not _in_session(run.pid))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,20 @@ def test_weights_that_do_not_load_are_not_installed_and_those_before_stay(weight
         install(tmp_path / "other", replace=True)
     assert load_model(ModelConfig(name="ad_sam")).spec.sha256 == read_spec(weights / "model.yaml").sha256
     assert [path.name for path in before.parent.iterdir()] == ["compact"]
+
+
+def test_a_full_disk_is_not_told_as_weights_that_cannot_be_read(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(SamsegError, match=r"installed/ad_sam: cannot be written \(No space left on device\)"):
+        install(weights)
+    (weights / "compact.safetensors").unlink()
+    with pytest.raises(SamsegError, match=r"compact\.safetensors cannot be read \(No such file"):
+        install(weights)
 
 
 def test_a_link_is_replaced_and_what_it_leads_to_stays(weights: Path, tmp_path: Path) -> None:
