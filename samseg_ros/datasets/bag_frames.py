@@ -20,7 +20,7 @@ from samseg_ros.datasets.bag_topics import BagTopics
 from samseg_ros.errors import InputError, SamsegError
 from samseg_ros.sensing import convert
 from samseg_ros.sensing.calibration import Calibration, load_calibration
-from samseg_ros.sensing.camera import require_fit
+from samseg_ros.sensing.camera import rectified_by_name, require_fit
 from samseg_ros.sensing.synchronize import Collector, MatchedSet
 from samseg_ros.types import Camera, Frame
 
@@ -149,12 +149,15 @@ def build_frame(bag: Bag, step: Step, calibration: Calibration | None, config: C
     message = bag.decode(step.image)
     image = convert.color_image(message)
     parts: dict[str, Any] = {}
-    reading = _Reading(bag, step, message.header.frame_id, (image.shape[0], image.shape[1]), calibration, config)
+    others = step.matched.others
+    thermal_topic = others["thermal"].topic if "thermal" in others else ""
+    projection = rectified_by_name(config.projection, step.image.topic, thermal_topic)
+    reading = _Reading(bag, step, message.header.frame_id, (image.shape[0], image.shape[1]), calibration, projection)
     readers: dict[str, Callable[[Any], dict[str, Any]]] = {"thermal": reading.thermal, "lidar": reading.lidar}
     for name, read in readers.items():
-        if name in step.matched.others:
+        if name in others:
             try:
-                parts |= read(bag.decode(step.matched.others[name]))
+                parts |= read(bag.decode(others[name]))
             except SamsegError as error:
                 report(name, str(error))
             except Exception as error:  # whatever the data of one sensor does must not take the frame away
@@ -172,17 +175,16 @@ class _Reading:
     size: tuple[int, int]
     """Camera (H, W)."""
     calibration: Calibration | None
-    config: Config
+    projection: ProjectionConfig
 
     def thermal(self, message: Any) -> dict[str, Any]:
         thermal = convert.thermal_image(message)
-        projection = self.config.projection
-        if projection.thermal == "aligned":
+        if self.projection.thermal == "aligned":
             return {"thermal": thermal}
         frame, size = message.header.frame_id, (thermal.shape[0], thermal.shape[1])
         purpose = f"to register the thermal image (frame {frame!r}) to the camera's (frame {self.camera_frame!r})"
         camera = self._camera(purpose)
-        info, rectified = self.step.thermal_info, projection.thermal_rectified
+        info, rectified = self.step.thermal_info, self.projection.thermal_rectified
         own = _camera(self.bag, info, size, rectified, "thermal camera_info", purpose)
         pose = _pose(self.calibration, self.camera_frame, frame, "thermal camera")
         return {"thermal": thermal, "camera": camera, "thermal_camera": own, "camera_from_thermal": pose}
@@ -193,7 +195,7 @@ class _Reading:
         return {"points": convert.point_cloud(sweep), "camera": camera, "camera_from_lidar": pose}
 
     def _camera(self, purpose: str) -> Camera:
-        rectified = self.config.projection.rectified
+        rectified = self.projection.rectified
         return _camera(self.bag, self.step.camera_info, self.size, rectified, "camera_info", purpose)
 
 

@@ -18,6 +18,7 @@ import yaml
 from samseg_ros.errors import SamsegError
 from samseg_ros.evaluation.replay import Replay
 from samseg_ros.sensing.calibration import save_calibration
+from samseg_ros.sensing.camera import rectified_by_name
 
 NODE_COMMAND = (sys.executable, "-m", "samseg_ros.ros.fusion_node")
 LOCKSTEP_WAIT_S = 5.0
@@ -65,7 +66,9 @@ LOG_LINES = 12
 
 def parameters(replay: Replay, calibration: Path | None, lockstep: bool) -> dict[str, Any]:
     """Return the node's parameters: the user's settings, and what the way of replaying needs."""
-    tree = replay.config.model_dump()
+    config, topics = replay.config, replay.topics  # the node's own topics have other names than these
+    projection = rectified_by_name(config.projection, topics.image, topics.thermal)
+    tree = config.model_copy(update={"projection": projection}).model_dump()
     tree["autostart"] = True
     tree["projection"]["calibration_path"] = "" if calibration is None else str(calibration.resolve())
     if lockstep:

@@ -40,12 +40,22 @@ def _sweep(stamp_ms: int) -> tuple[str, Any]:
     return CLOUD, painted_cloud(START + stamp_ms * MS, points, *nothing)
 
 
-def _info(width: int = 6, focal: float = 5.0) -> tuple[str, Any]:
+def _info(width: int = 6, focal: float = 5.0, distortion: float = 0.0) -> tuple[str, Any]:
     roi = STORE.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
     k = np.array([focal, 0, 2.5, 0, focal, 1.5, 0, 0, 1])
     p = np.insert(k.reshape(3, 3), 3, 0, axis=1).ravel()
     message = STORE.types[CAMERA_INFO](
-        _header(START, "cam"), 4, width, "plumb_bob", np.zeros(5), k, np.eye(3).ravel(), p, 0, 0, roi
+        _header(START, "cam"),
+        4,
+        width,
+        "plumb_bob",
+        np.array([distortion, 0, 0, 0, 0]),
+        k,
+        np.eye(3).ravel(),
+        p,
+        0,
+        0,
+        roi,
     )
     return CAMERA_INFO, message
 
@@ -211,6 +221,23 @@ def test_a_lidar_that_cannot_be_used_is_reported_and_the_frame_goes_on(
     assert frame.points is None and frame.image.shape == (4, 6, 3)
     ((name, what),) = troubles
     assert name == "lidar" and expected in what
+
+
+@pytest.mark.parametrize(("topic", "is_distorted"), [("/cam/image_raw", True), ("/cam/image_rect_color", False)])
+def test_an_image_that_image_proc_rectified_is_known_by_its_topic(
+    tmp_path: Path, topic: str, is_distorted: bool
+) -> None:
+    messages = [
+        ("/tf_static", 0, _transform("lidar", "cam", 0.0)),
+        ("/info", 0, _info(distortion=-0.2)),
+        (topic, 100, _picture(100)),
+        ("/points", 100, _sweep(100)),
+    ]
+    topics = BagTopics(image=topic, lidar="/points", camera_info="/info", tf_static="/tf_static")
+    with _bag(tmp_path, messages) as bag:
+        (step,) = steps(bag, topics, Config().sync)
+        frame = build_frame(bag, step, bag_calibration(bag, topics), Config(), _refuse)
+    assert frame.camera.is_distorted == is_distorted
 
 
 CALIBRATED = from_flat({"projection.thermal": "calibrated"})

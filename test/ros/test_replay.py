@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -174,6 +175,14 @@ def test_lockstep_parameters_change_only_what_the_wire_needs(fakes: ModuleType, 
     assert lockstep["sync"]["lidar"]["timeout_s"] == 7.0
     assert lockstep["qos"]["depth"] == LOCKSTEP_DEPTH and lockstep["max_rate_hz"] == 0.0
     assert real_time == {**config.model_dump(), "inputs": {"thermal": False, "lidar": True}}
+
+
+def test_the_node_of_a_replay_is_told_what_the_recordings_topics_tell(tmp_path: Path, fakes: ModuleType) -> None:
+    bag = fakes.write_small_bag(tmp_path / "small.mcap", frames=1)
+    with open_replay(ReplayOptions(bag, tmp_path, Config())) as replay:
+        renamed = replace(replay, topics=replace(replay.topics, image="/camera/image_rect"))
+        given = [parameters(one, None, lockstep=False)["projection"]["rectified"] for one in (replay, renamed)]
+    assert given == ["auto", "yes"]
 
 
 def test_a_replay_has_a_domain_of_its_own_and_gives_the_old_one_back(
