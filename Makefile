@@ -50,7 +50,7 @@ camvid: $(STAMP) ## train AD-SAM on CamVid (DATA=FOLDER; two to four hours), sco
 	$(BIN)/samseg weights install $(CAMVID_OUT) --replace
 
 test: $(STAMP) ## run the quick suite, real rclpy over DDS included, in two processes
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope $(ARGS)
 
 test-slow: $(STAMP) ## run the tests that take longer
 	$(BIN)/python -m pytest -q -m slow $(ARGS)

@@ -88,11 +88,24 @@ def bags(evaluating: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tu
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        ros = ROS_TESTS in item.path.parents
-        if ros:
+        if ROS_TESTS in item.path.parents:
             item.add_marker("ros")
-        # Tests over ROS wait for real time, so one of them at once; of the others a file shares its fixtures.
-        item.add_marker(pytest.mark.xdist_group("ros" if ros else item.path.name))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share tests out by file, all over ROS to one process: they wait for real time, and go by domains of their own.
+
+    pytest-xdist's own groups (``--dist loadgroup``) come to nothing with pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return "ros" if file.startswith("test/ros/") else file
+
+    return ByFile(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
