@@ -175,10 +175,10 @@ def test_without_tf_and_without_a_calibration_file_the_remedy_is_named(make_worl
 
 
 def test_a_wrong_encoding_is_named_with_those_that_are_known(make_world, diagnose, messages):
-    make_world(changed={"image": lambda t: messages.image(t, encoding="rgb16")})
+    make_world(changed={"image": lambda t: messages.image(t, encoding="rgb17")})  # cv_bridge knows rgb16
     rows = diagnose(PATIENCE_S)
     assert bad(rows) == ["image"]
-    assert "'rgb16'" in rows["image"].found and "bgr8" in rows["image"].found
+    assert "'rgb17'" in rows["image"].found and "bgr8" in rows["image"].found
     assert rows["image"].remedy
 
 
