@@ -130,6 +130,7 @@ def replay(
     publish_only: Annotated[
         bool, typer.Option("--publish-only", help="Only play the topics, to whatever nodes are running.")
     ] = False,
+    loop: Annotated[bool, typer.Option("--loop", help="With --publish-only: start again at the end.")] = False,
 ) -> None:
     """Replay a recording, through the live node or directly; masks, pictures, scores and a report come out."""
     from samseg_ros.evaluation.replay import ReplayOptions
@@ -142,8 +143,10 @@ def replay(
         from samseg_ros.ros.player import play
 
         with _watcher() as watcher:
-            play(options, watcher)
+            play(options, watcher, loop=loop)
         return
+    if loop:
+        raise SamsegError("--loop is for --publish-only: a replay that is scored shows every frame once")
     measured = _replay(options, direct)
     _show(measured, folder)
     if not measured["frames"]["published"]:
@@ -164,6 +167,8 @@ def world(
     """Write a generated drive as a rosbag2 (MCAP): camera, thermal, LiDAR, /tf_static and ground truth."""
     from samseg_ros.datasets.world import CONDITIONS, write_recording
 
+    if folder.suffix in (".mcap", ".db3"):
+        raise SamsegError(f"{folder}: expected the name of a folder for the recording; leave out {folder.suffix}")
     names = tuple(filter(None, (name.strip() for name in conditions.split(",")))) or tuple(CONDITIONS)
     with bar("generating", err) as advance:
         write_recording(folder, split, names, frames, seed, progress=advance, thermal_offset=thermal_offset)

@@ -252,7 +252,7 @@ def _not_exported_for(artefact: Artefact, camera_size: tuple[int, int], size: tu
         "camera image",
         expected=f"a size that the network sees at {h}x{w}, for which it was exported",
         got=f"{height}x{width}, which it would see at {size[0]}x{size[1]}",
-        remedy=f"export it for this camera: samseg export --size {height}x{width}",
+        remedy=f"export it for this camera, by the command that made it with --size {height}x{width}",
     )
 
 

@@ -165,3 +165,14 @@ def test_training_refuses_an_unknown_model_before_it_renders(samseg: Run, tmp_pa
     code, _, shown = samseg("train", "--recipe", str(recipe), "--cache", str(tmp_path / "cache"), "-o", str(tmp_path))
     assert code == 2 and "foo" in shown
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_generated_drive_is_a_folder_and_not_a_file(samseg: Run, tmp_path: Path) -> None:
+    code, _, told = samseg("world", str(tmp_path / "drive.mcap"))
+    assert code == 2 and "expected the name of a folder for the recording; leave out .mcap" in " ".join(told.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_replay_that_is_scored_is_not_looped(samseg: Run, tmp_path: Path) -> None:
+    code, _, told = samseg("replay", str(tmp_path), "--loop")
+    assert code == 2 and "--loop is for --publish-only" in " ".join(told.split())

@@ -138,7 +138,7 @@ def _pose_check(name: str, seen: Mapping[str, Seen], extrinsics: Extrinsics, now
             what,
             ERROR,
             "no extrinsics: TF is not installed (tf2_ros), and no calibration file is named",
-            "name one in projection.calibration_path, or source a full ROS 2 installation",
+            "name one (projection.calibration_path=FILE), or source a full ROS 2 installation",
         )
     if camera is None or sensor is None:
         return Check(what, WARN, f"extrinsics from {extrinsics.source}: not looked up, for want of a message")

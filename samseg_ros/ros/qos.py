@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -98,14 +98,16 @@ def _problems(node: Node, topic: str, kind: str, asked: ReliabilityPolicy, remap
 def _where_else(node: Node, topics: dict[str, str], remap: str) -> str:
     """Say what to do about a topic without a publisher, with the topics of its type that have one."""
     wanted = set(topics.values())
+    offered = dict(node.get_topic_names_and_types())
     others = sorted(
         name
-        for name, kinds in node.get_topic_names_and_types()
-        if wanted & set(kinds) and node.count_publishers(name) and not _is_ours(node, name)
+        for name, kinds in offered.items()
+        if wanted & set(kinds) and node.count_publishers(name) and not _is_of_a_fusion_node(name, offered)
     )
     choice = f", one of {', '.join(others[:MOST_NAMED])}{', …' * (len(others) > MOST_NAMED)}" if others else ""
     return f"check that the driver runs, or remap {remap} to the right topic{choice}"
 
 
-def _is_ours(node: Node, topic: str) -> bool:
-    return topic.startswith(f"{node.get_fully_qualified_name()}/")
+def _is_of_a_fusion_node(topic: str, offered: Container[str]) -> bool:
+    """Whether a topic is what this package publishes: every node of it says its labels beside its masks."""
+    return any(f"{topic.split(part)[0]}/output/label_info" in offered for part in ("/output/", "/debug/"))

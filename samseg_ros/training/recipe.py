@@ -288,4 +288,6 @@ def _remedy(location: tuple[int | str, ...]) -> str:
         inner = fields[part].annotation if part in fields else None
         fields = getattr(inner, "model_fields", Phase.model_fields if part == "phases" else fields)
     last = str(location[-1]) if location else ""
+    if last in Phase.model_fields and location[0] != "phases":
+        return f"did you mean 'phases.0.{last}'?"
     return nearest(last, fields) if last not in fields else f"see the settings of {last}"

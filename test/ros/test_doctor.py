@@ -13,6 +13,7 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import String
 from typer.testing import CliRunner
 
 from samseg_ros import cli_doctor
@@ -133,6 +134,8 @@ def test_a_best_effort_publisher_is_no_fault_by_default(make_world, diagnose):
 def test_a_missing_camera_info_is_named_with_the_topics_that_there_are(make_world, diagnose):
     world = make_world(without=["camera_info"])
     world.publishers["other"] = world.node.create_publisher(CameraInfo, "/other/camera_info", 10)
+    for topic, kind in {"label_info": String, "not_from_a_camera": CameraInfo}.items():  # as a fusion_node has them
+        world.publishers[topic] = world.node.create_publisher(kind, f"/seg/output/{topic}", 10)
     rows = diagnose(SHORT_S)
     assert bad(rows) == ["camera_info"]
     assert rows["camera_info"].found == "nothing comes on /cam/camera_info: nobody publishes there"

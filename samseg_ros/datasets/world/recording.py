@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ from samseg_ros.labels import format_label_info, load_labels
 from samseg_ros.types import Camera, PointCloud
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
-START_NS = 1_700_000_000_000_000_000
+EARLIEST_S, SPREAD_S = 1_700_000_000, 10_000_000
+"""Recordings begin at some second of these, since 1970."""
 TOPICS = {
     "/camera/image_raw": "sensor_msgs/msg/Image",
     "/camera/camera_info": "sensor_msgs/msg/CameraInfo",
@@ -80,11 +82,12 @@ def write_recording(
         def write(topic: str, stamp_ns: int, message: Any) -> None:
             writer.write(links[topic], stamp_ns, STORE.serialize_cdr(message, TOPICS[topic]))
 
-        write("/tf_static", START_NS, _transforms(rig))
+        begin = first_stamp_ns(split, conditions, frames_per_condition, seed, size, thermal_offset)
+        write("/tf_static", begin, _transforms(rig, begin))
         meanings = format_label_info(load_labels("world"))
-        write("/ground_truth/label_info", START_NS, _type("std_msgs/msg/String")(data=meanings))
+        write("/ground_truth/label_info", begin, _type("std_msgs/msg/String")(data=meanings))
         for part, name in enumerate(conditions):
-            start = START_NS + round(part * frames_per_condition * PERIOD_S * 1e9)
+            start = begin + round(part * frames_per_condition * PERIOD_S * 1e9)
             for shot in drive(split, name, 100_000 + 1000 * seed + part, frames_per_condition, rig, start):
                 for topic, message in _messages(shot, rig).items():
                     write(topic, shot.frame.stamp_ns, message)
@@ -92,6 +95,11 @@ def write_recording(
                 if progress:
                     progress(done, frames_per_condition * len(conditions))
     return path
+
+
+def first_stamp_ns(*content: Any) -> int:
+    """Return a stamp that depends on what is recorded: a node's outputs are told from another recording's by stamps."""
+    return (EARLIEST_S + zlib.crc32(repr(content).encode()) % SPREAD_S) * 10**9
 
 
 def _type(name: str) -> Any:
@@ -167,19 +175,20 @@ def _cloud(header: Any, points: PointCloud) -> Any:
     )
 
 
-def _transforms(rig: Rig) -> Any:
+def _transforms(rig: Rig, stamp_ns: int) -> Any:
     """base_from_sensor for each sensor, as /tf_static gives them: parent base_link, child the sensor."""
     poses = {CAMERA_FRAME: rig.base_from_camera, LIDAR_FRAME: rig.base_from_lidar}
     if rig.camera_from_thermal is not None:
         poses[THERMAL_FRAME] = rig.base_from_camera @ rig.camera_from_thermal
-    return _type("tf2_msgs/msg/TFMessage")(transforms=[_transform(child, pose) for child, pose in poses.items()])
+    transforms = [_transform(child, pose, stamp_ns) for child, pose in poses.items()]
+    return _type("tf2_msgs/msg/TFMessage")(transforms=transforms)
 
 
-def _transform(child: str, pose: NDArray[np.float64]) -> Any:
+def _transform(child: str, pose: NDArray[np.float64], stamp_ns: int) -> Any:
     x, y, z, w = Rotation.from_matrix(pose[:3, :3]).as_quat()
     geometry = "geometry_msgs/msg/"
     return _type(geometry + "TransformStamped")(
-        header=_header(START_NS, BASE_FRAME),
+        header=_header(stamp_ns, BASE_FRAME),
         child_frame_id=child,
         transform=_type(geometry + "Transform")(
             translation=_type(geometry + "Vector3")(*(float(v) for v in pose[:3, 3])),

@@ -156,3 +156,15 @@ def test_a_recording_of_an_unknown_split_or_condition_leaves_nothing_behind(tmp_
     with pytest.raises(SamsegError, match=r"no world split 'tset'|no condition 'foo'"):
         write_recording(tmp_path / "bag", split, conditions, 1, size=SMALL)
     assert not list(tmp_path.iterdir())
+
+
+def test_recordings_of_other_drives_share_no_stamp_and_of_the_same_drive_all(tmp_path):
+    def stamps(name, conditions, seed):
+        path = write_recording(tmp_path / name, "test", conditions, 2, seed=seed, size=SMALL)
+        with open_bag(path) as bag:
+            return [message.stamp_ns for message in bag.messages(["/camera/image_raw"])]
+
+    first = stamps("first", ("day",), 1)
+    assert stamps("again", ("day",), 1) == first
+    for name, conditions, seed in (("seed", ("day",), 2), ("condition", ("fog",), 1), ("longer", ("day", "fog"), 1)):
+        assert set(stamps(name, conditions, seed)).isdisjoint(first), name
