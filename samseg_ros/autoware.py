@@ -29,13 +29,18 @@ UNKNOWN = 0
 """In the mask: neither deleted nor taken for anything."""
 DELETED = frozenset({1, 2, 9, 14})
 """Building, wall, road, vegetation: classes of the mask whose points Autoware's default filter deletes."""
-BARRIERS = ("fence", "pole", "guard", "railing", "barrier", "bollard", "cone")
+BARRIERS = ("fence", "pole", "guard", "railing", "barrier", "bollard")
 """Parts of the names of classes that a vehicle must not drive into, thin as they are: they are never deleted."""
 ROAD_USERS = frozenset(
     """person people human pedestrian rider cyclist bicyclist motorcyclist child car van truck lorry bus trailer caravan
-    train tram vehicle motorcycle motorbike bicycle bike animal dog horse cow""".split()  # noqa: SIM905
+    train tram vehicle motorcycle motorbike bicycle bike scooter wheeler wheelchair stroller animal dog horse cow cone
+    pickup suv""".split()  # noqa: SIM905
 )
-"""Words in the names of classes that live or drive: never deleted either."""
+"""Words in the names of classes that live, drive or stand in the way: never deleted either."""
+PLACES = frozenset(
+    "lane crossing crosswalk area track park parking stop path way zone walk walkway line".split()  # noqa: SIM905
+)
+"""What ends a name makes it ground after all: a bike lane, a car park."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -113,10 +118,16 @@ def _table(setting: str, given: str, labels: LabelSet, target: str) -> NDArray[n
 
 def _refuse_deleted_obstacle(name: str, autoware_id: int) -> None:
     """Refuse to have the points of a class deleted by whose name it is an obstacle."""
-    lower = name.lower()
-    is_obstacle = any(part in lower for part in BARRIERS) or not ROAD_USERS.isdisjoint(re.split("[^a-z]+", lower))
-    if autoware_id in DELETED and is_obstacle:
+    if autoware_id in DELETED and _names_an_obstacle(name):
         raise SamsegError(
             f"autoware.mask_rle: expected {name} to become an obstacle (3, or what it is), got {autoware_id}, whose "
             "points Autoware's default filter deletes; correct autoware.mask_remap_path or labels.remap_path"
         )
+
+
+def _names_an_obstacle(name: str) -> bool:
+    words = [word.lower() for word in re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]  # TwoWheelers: two, wheelers
+    singular = [word if word in ROAD_USERS else word.removesuffix("s") for word in words]
+    if singular and singular[-1] in PLACES:
+        return False
+    return any(part in name.lower() for part in BARRIERS) or not ROAD_USERS.isdisjoint(singular)

@@ -247,7 +247,7 @@ def _given(
         "labels": labels,
         "modalities": tuple(filter(None, (name.strip() for name in modalities.split(",")))),
         "input_pixels": _pixels(input_size),
-        "squash_to": _size(input_size) if squash else None,
+        **({"squash_to": _size(input_size)} if squash else {}),
     }
 
 

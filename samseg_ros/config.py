@@ -228,6 +228,12 @@ class Config(_Section):
     tune_malloc: bool = Field(True, description="Keep large message buffers in the heap (glibc only).")
 
 
+def as_trained(config: Config, thermal: ThermalConfig | None) -> Config:
+    """Return the settings with thermal counts scaled as weights want it (`ModelSpec.thermal`), unless the user says."""
+    ours = thermal is None or config.thermal != ThermalConfig()
+    return config if ours else config.model_copy(update={"thermal": thermal})
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One leaf of the tree."""

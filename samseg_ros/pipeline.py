@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from samseg_ros.config import Config, LabelsConfig, ThermalConfig
+from samseg_ros.config import Config, LabelsConfig, as_trained
 from samseg_ros.drawing import overlay
 from samseg_ros.errors import InputError, SamsegError, nearest
 from samseg_ros.labels import LabelSet, load_labels, load_remap, remap_target
@@ -186,11 +186,8 @@ class Pipeline:
 
     @property
     def _sensing(self) -> Config:
-        """The settings that sensors are prepared by: thermal counts as the weights want them, unless the user says."""
-        own = self._spec.thermal
-        if own is None or self.config.thermal != ThermalConfig():
-            return self.config
-        return self.config.model_copy(update={"thermal": own})
+        """The settings that sensors are prepared by."""
+        return as_trained(self.config, self._spec.thermal)
 
 
 def network_size(

@@ -167,7 +167,10 @@ def test_a_table_that_would_have_a_fence_deleted_is_refused(tmp_path: Path, targ
         load_ids(AutowareConfig(mask_rle=True, mask_remap_path=str(path)), own)
 
 
-@pytest.mark.parametrize("name", ["Bicyclist", "pedestrian", "guard rail", "traffic_cone", "parked-car"])
+@pytest.mark.parametrize(
+    "name",
+    ["Bicyclist", "pedestrians", "guard rail", "traffic_cone", "parked-car", "TwoWheelers", "SUVPickupTruck", "bus"],
+)
 def test_a_table_that_would_have_road_users_deleted_is_refused(tmp_path: Path, name: str) -> None:
     own = LabelSet("mine", (name,), np.zeros((1, 3), np.uint8))
     path = tmp_path / "mask.csv"
@@ -176,8 +179,11 @@ def test_a_table_that_would_have_road_users_deleted_is_refused(tmp_path: Path, n
         load_ids(AutowareConfig(mask_rle=True, mask_remap_path=str(path)), own)
 
 
-def test_a_carpet_of_leaves_may_become_road(tmp_path: Path) -> None:
-    own = LabelSet("mine", ("carpet of leaves",), np.zeros((1, 3), np.uint8))
+@pytest.mark.parametrize(
+    "name", ["carpet of leaves", "bike_lane", "pedestrian-area", "tram tracks", "CarPark", "silicone"]
+)
+def test_ground_may_become_road_whatever_uses_it(tmp_path: Path, name: str) -> None:
+    own = LabelSet("mine", (name,), np.zeros((1, 3), np.uint8))
     path = tmp_path / "mask.csv"
     path.write_text("from,to\n0,9\n")
     tables = load_ids(AutowareConfig(mask_rle=True, mask_remap_path=str(path)), own)

@@ -74,7 +74,9 @@ def test_what_the_command_has_no_option_for_is_set_as_an_entry(
     spec = load_model(ModelConfig(checkpoint=str(tmp_path / "new"))).spec
     assert spec.windows is not None and (spec.windows.size, spec.windows.stride) == ((256, 256), (128, 128))
     assert "windows of 256×256 every 128×128 pixels" in (tmp_path / "new" / "card.md").read_text()
-    with pytest.raises(SamsegError, match="expected one of squash_to, pad_to and windows, got pad_to and windows"):
+    weights("import", tmp_path / "new" / "compact.safetensors", "-o", tmp_path / "whole", "--set", "windows=null")
+    assert load_model(ModelConfig(checkpoint=str(tmp_path / "whole"))).spec.windows is None
+    with pytest.raises(SamsegError, match=r"expected one of squash_to, pad_to and windows, got pad_to and windows$"):
         weights("import", tmp_path / "new" / "compact.safetensors", "-o", tmp_path / "b", "--set", "pad_to=[800, 800]")
     with pytest.raises(SamsegError, match="--set pad_to: expected NAME=VALUE"):
         weights("import", source, "-o", tmp_path / "b", "--set", "pad_to")

@@ -13,7 +13,7 @@ from samseg_ros.models.weights import sha256
 from samseg_ros.training.lock import locked
 
 MARKS = ".samseg-evaluate.json"
-"""File in the output folder: what an evaluation wrote there, path to digest. What was changed since is the user's."""
+"""File in the output folder: what evaluations wrote there, path to digests. What was changed since is the user's."""
 UNFINISHED = ".samseg-unfinished"
 """Folder in the output folder in which results are written before they take the place of older ones."""
 FILES = ("metrics.json", "table.md", "per_class.csv", "confusion.csv", "result.jsonl", "report.html", "config.yaml")
@@ -22,7 +22,7 @@ FILES = ("metrics.json", "table.md", "per_class.csv", "confusion.csv", "result.j
 
 def is_own(path: Path) -> bool:
     """Say whether an evaluation wrote a file into its folder, and nobody has changed it since."""
-    return _marks(path.parent).get(path.name) == _digest(path)
+    return _digest(path) in _marks(path.parent).get(path.name, [])
 
 
 @contextmanager
@@ -57,15 +57,14 @@ def replaced(out: Path, keep: bool = False) -> Iterator[Path]:
         yield part
         found = sorted(str(file.relative_to(part)) for file in part.rglob("*") if file.is_file())
         _refuse_strangers(out, found)
-        new = {name: _digest(part / name) for name in found}
-        old = _marks(out)
-        if not keep:
-            _remove(out, old)
-        # Written first: killed half-way, what is in place is known as ours.
-        (out / MARKS).write_text(json.dumps((old if keep else {}) | new, indent=1) + "\n")
+        old, new = _marks(out), {name: [_digest(part / name)] for name in found}
+        _mark(out, {name: old.get(name, []) + new.get(name, []) for name in old | new})  # first: whatever comes is ours
         for name in found:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             (part / name).replace(out / name)
+        if not keep:
+            _remove(out, {name: digests for name, digests in old.items() if name not in new})
+        _mark(out, (old if keep else {}) | new)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -73,20 +72,24 @@ def replaced(out: Path, keep: bool = False) -> Iterator[Path]:
 def _refuse_strangers(out: Path, names: tuple[str, ...] | list[str]) -> None:
     marks = _marks(out)
     for name in names:
-        if (out / name).exists() and marks.get(name) != _digest(out / name):
+        above = [out / part for part in Path(name).parents if part.parts]
+        in_the_way = [str(place.relative_to(out)) for place in above if place.exists() and not place.is_dir()]
+        if (out / name).exists() and _digest(out / name) not in marks.get(name, []):
+            in_the_way.append(name)
+        if in_the_way:
             raise InputError(
                 f"--out {out}",
                 expected="a folder without results, or with those of an earlier evaluation as it wrote them",
-                got=f"{name} of something else",
+                got=f"{in_the_way[0]} of something else",
                 remedy="choose another folder, or move that file away",
             )
 
 
-def _remove(out: Path, marks: Mapping[str, str]) -> None:
+def _remove(out: Path, marks: Mapping[str, list[str]]) -> None:
     """Remove what was written, and the folders below that are empty then."""
-    for name, digest in marks.items():
+    for name, digests in marks.items():
         file = out / name
-        if _digest(file) != digest:
+        if _digest(file) not in digests:
             continue
         file.unlink()
         for folder in list(file.parents)[: len(Path(name).parts) - 1]:
@@ -94,12 +97,22 @@ def _remove(out: Path, marks: Mapping[str, str]) -> None:
                 folder.rmdir()
 
 
-def _marks(out: Path) -> dict[str, str]:
+def _marks(out: Path) -> dict[str, list[str]]:
     with suppress(OSError, ValueError):  # none, or not ours
         found = json.loads((out / MARKS).read_text())
         if isinstance(found, dict):
-            return {name: digest for name, digest in found.items() if Path(name).name in FILES and _is_below(name)}
+            ours = {name: digests for name, digests in found.items() if isinstance(digests, list)}
+            return {name: digests for name, digests in ours.items() if Path(name).name in FILES and _is_below(name)}
     return {}
+
+
+def _mark(out: Path, marks: Mapping[str, list[str]]) -> None:
+    new = out / f"{MARKS}.new"  # a disk that is full must not cost the marks of what is there
+    try:
+        new.write_text(json.dumps(marks, indent=1) + "\n")
+        new.replace(out / MARKS)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def _is_below(name: str) -> bool:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from samseg_ros.config import Config
+from samseg_ros.config import Config, as_trained
 from samseg_ros.datasets.bag import Message
 from samseg_ros.datasets.bag_frames import Step, build_frame
 from samseg_ros.datasets.bag_topics import recorded_labels
@@ -194,7 +194,7 @@ class ReplayOutput:
         self._drawn.append((row.index, path))
         self._later(_write_tile, path, panels, self.labels, replay.config)
         if panels.fused is not None:  # here, between two frames, and not beside one whose time is taken
-            thermal_as_seen = thermal_seen(panels.frame, panels.frame.size, replay.config)
+            thermal_as_seen = thermal_seen(panels.frame, panels.frame.size, _scaled_by_weights(replay.config))
             self._fusion.append(fusion_metrics(panels.fused, panels.frame.image, thermal_as_seen))
 
     def _later(self, work: Callable[..., Any], *arguments: Any) -> None:
@@ -252,6 +252,13 @@ def _unlike(replay: Replay, labels: LabelSet) -> str:
         f"not scored: the recording's labels are of {recorded.name} ({len(recorded)} classes), the masks of "
         f"{labels.name} ({len(labels)})"
     )
+
+
+def _scaled_by_weights(config: Config) -> Config:
+    """Return the settings by which the network saw the thermal image."""
+    from samseg_ros.models import locate, read_spec  # imports torch, as the measures of a fused picture do
+
+    return as_trained(config, read_spec(locate(config.model)[0]).thermal)
 
 
 def _write_tile(path: Path, panels: Panels, labels: LabelSet, config: Config) -> None:

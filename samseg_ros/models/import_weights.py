@@ -83,7 +83,7 @@ def complete_spec(source: Source, given: Mapping[str, Any]) -> ModelSpec:
     """Say what weights are for: as given, else as in a model.yaml beside the file, else as the file itself tells.
 
     Args:
-        given: entries of a model.yaml; empty ones count as not given.
+        given: entries of a model.yaml; empty ones count as not given, None takes an entry away.
 
     Raises:
         SamsegError: an entry is missing or wrong.
@@ -91,7 +91,11 @@ def complete_spec(source: Source, given: Mapping[str, Any]) -> ModelSpec:
     beside = source.path.parent / SPEC_FILE
     own = source.kind == "own" and beside.is_file()
     known = absolute_labels(read_spec(beside), beside).model_dump(exclude={"sha256", "weights"}) if own else {}
-    tree = {**(AUTHORS if source.kind == "authors" else {}), **known, **{k: v for k, v in given.items() if v}}
+    tree = {
+        **(AUTHORS if source.kind == "authors" else {}),
+        **known,
+        **{k: v for k, v in given.items() if v or v is None},
+    }
     if source.kind == "authors" and "thermal" in tree.get("modalities", ()):
         tree.setdefault("thermal", AUTHORS_THERMAL)
     if source.input_pixels:
@@ -112,6 +116,8 @@ def checked_spec(about: str, tree: Mapping[str, Any]) -> ModelSpec:
         return ModelSpec.model_validate({"paper": paper, **tree, "weights": f"{tree['preset']}.safetensors"})
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:  # entries that do not go together
+            raise SamsegError(f"{about}: {first['msg'].removeprefix('Value error, ')}") from None
         raise SamsegError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}") from None
 
 

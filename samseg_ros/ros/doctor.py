@@ -26,6 +26,7 @@ from samseg_ros.ros.health import OK, WARN, Check, failure
 from samseg_ros.ros.inputs import INPUTS, Input
 from samseg_ros.ros.installation import model_checks
 from samseg_ros.ros.session import needed_infos, used_inputs
+from samseg_ros.sensing.camera import rectified_by_name
 
 REFRESH_S = 0.25
 """How often publishers are looked at, to follow their QoS."""
@@ -63,6 +64,9 @@ def examine(config: Config, topics: Mapping[str, str], seconds: float, load: Cal
         seen = {name: Seen() for name in ("image", *names, *infos)}
         sources = [_source(node, name, seen[name], config) for name in seen]
         _listen(executor, sources, seen, seconds)
+        listened = {source.name: source.topic for source in sources}
+        projection = rectified_by_name(config.projection, listened["image"], listened.get("thermal", ""))
+        config = config.model_copy(update={"projection": projection})
         rows += [_network(node), *input_checks(sources, seen, config, extrinsics, time.monotonic())]
         if extrinsics is not None:
             extrinsics.close()

@@ -65,6 +65,8 @@ class DataSettings(BaseModel):
     def _squashed_to_something(self) -> DataSettings:
         if self.squash and self.size is None:
             raise ValueError("squash wants a size to bring the images to")
+        if sum((self.squash, self.pad_to is not None, self.windows is not None)) > 1:
+            raise ValueError("expected one of squash, pad_to and windows")
         if 0 < self.input_pixels < 64 * 64:
             raise ValueError("input_pixels: expected at least 4096 (64 x 64), or 0")
         return self

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from samseg_ros.errors import InputError, SamsegError
+from samseg_ros.evaluation import own_files
 from samseg_ros.evaluation.own_files import MARKS, held, is_own, replaced
 
 
@@ -64,6 +65,52 @@ def test_after_an_error_everything_is_as_it_was(tmp_path: Path) -> None:
         (new / "table.md").write_text("second")
         raise OSError("full")
     assert _files(tmp_path) == before and (tmp_path / "table.md").read_text() == "first"
+
+
+def test_a_disk_that_fills_up_while_results_are_put_in_place_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path, "table.md", "metrics.json")
+    before = _files(tmp_path)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(own_files.json, "dumps", full)
+        with pytest.raises(OSError, match="No space"):
+            _write(tmp_path, "table.md", text="second")
+    assert _files(tmp_path) == before and (tmp_path / "table.md").read_text() == "first"
+    assert is_own(tmp_path / "table.md")
+
+
+def test_killed_while_results_are_put_in_place_both_old_and_new_ones_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path, "metrics.json", "table.md")
+    replace, moved = Path.replace, []
+
+    def killed(self: Path, target: Path) -> Path:
+        moved.append(target.name)
+        if target.name == "table.md":
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _write(tmp_path, "metrics.json", "table.md", text="second")
+    assert (tmp_path / "metrics.json").read_text() == "second" and (tmp_path / "table.md").read_text() == "first"
+    _write(tmp_path, "table.md", text="third")
+    assert _files(tmp_path) == [MARKS, "table.md"]
+
+
+def test_a_file_where_a_folder_of_results_belongs_is_refused_and_kept(tmp_path: Path) -> None:
+    _write(tmp_path, "table.md")
+    (tmp_path / "day").write_text("mine")
+    with pytest.raises(InputError, match="got day of something else"):
+        _write(tmp_path, "day/table.md", text="second")
+    assert (tmp_path / "table.md").read_text() == "first" and (tmp_path / "day").read_text() == "mine"
 
 
 def test_marks_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:

@@ -6,16 +6,19 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import yaml
 
-from samseg_ros.config import Config
+from samseg_ros.config import Config, ThermalConfig, from_flat
 from samseg_ros.datasets.bag import open_bag
 from samseg_ros.datasets.bag_frames import steps
 from samseg_ros.datasets.world import write_recording
 from samseg_ros.errors import SamsegError
+from samseg_ros.evaluation import replay_output
 from samseg_ros.evaluation.recording import IMAGE, MASK, OutputBag, image, serialize
 from samseg_ros.evaluation.replay import ReplayOptions, open_replay
 from samseg_ros.evaluation.replay_output import ReplayOutput
 from samseg_ros.labels import load_labels
+from samseg_ros.resources import models_dir
 
 
 def _mask(fakes: ModuleType, stamp_ns: int) -> bytes:
@@ -106,3 +109,15 @@ def test_a_recording_whose_first_image_is_damaged_is_refused_with_the_reason(
         monkeypatch.setattr(replay.bag, "messages", lambda topics: iter(()))
         with pytest.raises(SamsegError, match="no image on /camera/image_raw can be read: damaged, stopped there"):
             output.write_label_info(b"")
+
+
+def test_the_thermal_image_that_a_fused_picture_is_held_against_is_scaled_as_the_weights_want_it(
+    tmp_path: Path,
+) -> None:
+    spec = yaml.safe_load((models_dir() / "fusionsam" / "model.yaml").read_text())
+    own = ThermalConfig(normalization="fixed", fixed_low=0, fixed_high=255)
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump(spec | {"thermal": own.model_dump()}))
+    config = from_flat({"model.name": "fusionsam", "model.checkpoint": str(tmp_path)})
+    assert replay_output._scaled_by_weights(config).thermal == own
+    users = from_flat({"model.name": "fusionsam", "model.checkpoint": str(tmp_path), "thermal.percentile_low": 2.0})
+    assert replay_output._scaled_by_weights(users) == users

@@ -56,6 +56,10 @@ def test_the_cards_two_nets_have_the_same_budget():
             "fixed_low below fixed_high",
         ),
         (ONE_PHASE + "sensor: [rgb]\n", "sensor: .*did you mean 'sensors'"),
+        (
+            ONE_PHASE + "data: {size: [96, 128], squash: true, pad_to: [128, 160]}\n",
+            "expected one of squash, pad_to and",
+        ),
         (ONE_PHASE + "batch: 2\n", r"batch: .*did you mean 'phases\.0\.batch'"),
         (ONE_PHASE + "precision: fp8\n", "precision: .*got 'fp8'"),
         ("phases: [{crop: [64, 64]}]\n", "give either steps or epochs"),
