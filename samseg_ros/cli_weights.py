@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from samseg_ros.errors import SamsegError, nearest
 from samseg_ros.progress import bar
@@ -124,16 +124,16 @@ def list_(
     from samseg_ros.models import SPEC_FILE
     from samseg_ros.resources import installed_models_dir, models_dir
 
-    table = Table("folder", "model", "sees → tells apart", "size", "sha256", "data; licence")
-    for column in table.columns:
-        column.overflow = "fold"
+    table = Table(
+        Column("folder", overflow="fold", min_width=25), Column("weights", overflow="fold"), show_lines=True
+    )  # 80 columns do
     installed = installed_models_dir()
     for root in (models_dir(), *([installed] if installed.is_dir() else []), *folder):
         if not root.is_dir():
             raise SamsegError(f"no folder {root} to look for {SPEC_FILE} in")
         for path in sorted(root.rglob(SPEC_FILE)):
             shown = path.parent if root == installed else path.parent.relative_to(root.parent)
-            table.add_row(*_row(path, shown))
+            table.add_row(escape(str(shown)), escape(_facts(path)))
     out.print(table)
 
 
@@ -148,7 +148,7 @@ def fetch(
     from samseg_ros.models.fetch import fetch as download
 
     if not what:
-        table = Table("name", "what", "licence", "sha256", "URL")
+        table = Table("name", "what", "licence", "sha256", Column("URL", overflow="fold"))
         for name, row in KNOWN.items():
             table.add_row(name, row.about, row.licence, row.sha256[:SHORT_DIGEST], row.url)
         out.print(table)
@@ -194,24 +194,24 @@ def card(
         out.print(f"written: {path}", soft_wrap=True, markup=False)
 
 
-def _row(path: Path, shown: Path) -> tuple[str, ...]:
-    """Return the cells of one model.yaml; what is wrong with it stands in its row."""
+def _facts(path: Path) -> str:
+    """Return what one model.yaml says in four lines, or what is wrong with it."""
     from samseg_ros.models import read_spec
     from samseg_ros.models.card import file_facts
 
     try:
         spec = read_spec(path)
     except SamsegError as error:
-        return (escape(str(shown)), f"[red]{escape(str(error))}[/]")
+        return str(error)
     weights = path.parent / spec.weights
     try:
         facts = file_facts(weights)
-        size = f"{facts.parameters / 1e6:.1f}M, {facts.megabytes:.1f} MB"
+        size = f"{facts.parameters / 1e6:.1f}M parameters, {facts.megabytes:.1f} MB"
     except SamsegError:
         size = "damaged" if weights.exists() else "missing"
     sees = f"{', '.join(spec.modalities)} → {spec.labels}"
     about = "; ".join(filter(None, (spec.data, spec.licence)))
-    return tuple(escape(cell) for cell in (str(shown), _named(spec), sees, size, spec.sha256[:SHORT_DIGEST], about))
+    return "\n".join((_named(spec), sees, f"{size}; sha256 {spec.sha256[:SHORT_DIGEST]}", about))
 
 
 def _named(spec: ModelSpec) -> str:

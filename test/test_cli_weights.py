@@ -135,9 +135,14 @@ def test_the_list_holds_the_shipped_weights_and_those_of_ones_own(
     (tmp_path / "runs" / "gone").mkdir()
     (tmp_path / "runs" / "gone" / "model.yaml").write_text((tmp_path / "runs" / "fused" / "model.yaml").read_text())
     shown = weights("list", "--folder", "runs")
-    rows = {line.split("│")[1].strip(): line for line in shown.splitlines() if line.count("│") > 5}
+    cells = [[cell.strip() for cell in line.split("│")[1:3]] for line in shown.splitlines() if "│" in line]
+    name, rows = "", dict[str, str]()
+    for folder, text in cells:
+        name = folder or name
+        rows[name] = f"{rows.get(name, '')}\n{text}"
     assert "mm_sam_adapter, compact" in rows["models/mm_sam_adapter"]
-    assert "rgb, thermal, lidar → world" in rows["models/mm_sam_adapter"] and "5.5M, 11.2 MB" in shown
+    assert "rgb, thermal, lidar → world" in rows["models/mm_sam_adapter"]
+    assert "5.5M parameters, 11.2 MB" in rows["models/mm_sam_adapter"]
     parameters = sum(p.numel() for p in network.parameters())
     for part in ("rgb, thermal → world", f"{parameters / 1e6:.1f}M", spec.sha256[:8], "my own streets; CC-BY-4.0"):
         assert part in rows["runs/fused"]
