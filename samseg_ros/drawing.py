@@ -83,10 +83,11 @@ def gray(values: NDArray[np.generic], low: float = 0.0, high: float = 1.0) -> Im
 
 def legend(labels: LabelSet, width: int) -> Image:
     """Return a strip of ``width`` pixels with a swatch and the name of every class, in as many rows as needed."""
-    row, swatch, scale = 22, 14, 0.45
+    unit = max(1.0, width / 1100)  # pages show wide sheets reduced
+    row, swatch, gap, scale = round(22 * unit), round(14 * unit), round(6 * unit), 0.45 * unit
     places, x, y = [], 6, 0
     for name in labels.names:
-        step = swatch + 6 + _text_width(name, scale) + 14
+        step = swatch + gap + _text_width(name, scale) + round(14 * unit)
         if x + step > width and x > 6:
             x, y = 6, y + row
         places.append((x, y))
@@ -96,7 +97,7 @@ def legend(labels: LabelSet, width: int) -> Image:
         corner = (left, top + (row - swatch) // 2)
         cv2.rectangle(strip, corner, (corner[0] + swatch, corner[1] + swatch), color.tolist(), cv2.FILLED)
         cv2.rectangle(strip, corner, (corner[0] + swatch, corner[1] + swatch), _TEXT, 1)
-        _write(strip, name, (left + swatch + 6, top + row - 6), scale)
+        _write(strip, name, (left + swatch + gap, top + row - gap), scale)
     return strip
 
 
@@ -147,9 +148,10 @@ def _fit(image: Image, height: int, width: int) -> Image:
 
 
 def _captioned(image: Image, caption: str) -> Image:
-    bar = np.full((24, image.shape[1], 3), _PAPER, np.uint8)
-    scale = min(0.5, 0.5 * (image.shape[1] - 12) / max(1, _text_width(caption, 0.5)))
-    _write(bar, caption, (6, 17), max(scale, 0.25))
+    unit = max(1.0, image.shape[1] / 360)  # legible where a page shows the sheet at half its size
+    bar = np.full((round(24 * unit), image.shape[1], 3), _PAPER, np.uint8)
+    scale = 0.5 * min(unit, (image.shape[1] - 12) / max(1, _text_width(caption, 0.5)))
+    _write(bar, caption, (6, round(17 * unit)), max(scale, 0.25))
     return np.vstack([bar, image])
 
 
