@@ -57,6 +57,16 @@ class AugmentationSettings(BaseModel):
         description="Strength of a milder change of light, in every sample (RGB only); 1: exposure 0.75 to 1.3, colour "
         "balance 0.92 to 1.08, contrast 0.75 to 1.25, saturation 0.5 to 1.4.",
     )
+    tone: Share = Field(
+        0.0,
+        description="Strength of another camera's tone curve, in every sample (RGB only); 1: up to 5 % of the levels "
+        "become black and 10 % white, gamma 0.6 to 1.7 between them.",
+    )
+    shade: Share = Field(
+        0.0,
+        description="Probability that a part of a sample (a polygon with a soft edge) keeps 25 to 75 % of its light "
+        "(RGB only): what is known by being bright has to be known by itself.",
+    )
     thermal_jitter: Share = Field(0.0, description="Strength; 1: gain 0.8 to 1.2, offset 25 of 255.")
     lidar_thinning: Share = Field(0.0, description="Probability that 5 to 60 % of the LiDAR image is lost.")
     class_mix: Share = Field(
@@ -219,7 +229,11 @@ def _light(rgb: NDArray[np.uint8], settings: AugmentationSettings, rng: np.rando
         rgb = _levels(cv2.GaussianBlur(rgb, (3, 3), 0))
     if settings.photometric:
         rgb = _distort(rgb, settings.photometric, rng)
-    return _jitter_colors(rgb, settings.color_jitter, rng) if settings.color_jitter else rgb
+    if settings.color_jitter:
+        rgb = _jitter_colors(rgb, settings.color_jitter, rng)
+    if settings.shade and rng.random() < settings.shade:
+        rgb = _shade(rgb, rng)
+    return _bend(rgb, settings.tone, rng) if settings.tone else rgb
 
 
 def _distort(rgb: NDArray[np.uint8], strength: float, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -248,6 +262,25 @@ def _jitter_colors(rgb: NDArray[np.uint8], strength: float, rng: np.random.Gener
     mixing = saturation * np.eye(3) + (1 - saturation) / 3
     matrix = np.hstack([contrast * mixing * gains, np.full((3, 1), (1 - contrast) * mean)])
     return _levels(cv2.transform(rgb, matrix))
+
+
+def _shade(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Take light from the convex hull of three to five points, some of them outside."""
+    height, width = rgb.shape[:2]
+    corners = rng.uniform(-0.25, 1.25, (int(rng.integers(3, 6)), 2)) * (width, height)
+    light = np.ones((height, width), np.float32)
+    cv2.fillConvexPoly(light, cv2.convexHull(corners.astype(np.int32)), rng.uniform(0.25, 0.75))
+    soft = cv2.GaussianBlur(light, (0, 0), rng.uniform(0.5, 6))
+    return _levels(np.round(rgb * soft[:, :, None]).astype(np.uint8))
+
+
+def _bend(rgb: NDArray[np.uint8], strength: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Cut the picture's own levels off at both ends and bend what is between them: cameras differ most in this."""
+    lowest, highest = np.percentile(rgb[::4, ::4], [5, 90])
+    black, white = strength * rng.random() * lowest, 255 - strength * rng.random() * (255 - highest)
+    gamma = 1.7 ** (strength * rng.uniform(-1, 1))
+    curve = np.clip((np.arange(256) - black) / max(white - black, 1), 0, 1) ** gamma
+    return _levels(cv2.LUT(rgb, np.round(255 * curve).astype(np.uint8)))
 
 
 def _jitter_thermal(thermal: NDArray[np.uint8], strength: float, rng: np.random.Generator) -> NDArray[np.uint8]:

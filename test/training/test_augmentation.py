@@ -156,7 +156,9 @@ def test_unlabelled_pixels_do_not_count_as_a_class():
     assert all(found)  # a crop with nothing in it is refused; ten in a row happen once in 1000 samples
 
 
-@pytest.mark.parametrize("change", [{"photometric": 1.0}, {"color_jitter": 1.0}, {"blur": 1.0}])
+@pytest.mark.parametrize(
+    "change", [{"photometric": 1.0}, {"color_jitter": 1.0}, {"blur": 1.0}, {"tone": 1.0}, {"shade": 1.0}]
+)
 def test_light_is_changed_for_rgb_alone(change):
     planes = grid()
     out = augment(planes, (160, 240), AugmentationSettings(flip=0.0, **change), 11)
@@ -210,6 +212,33 @@ def test_color_jitter_equals_its_four_steps_one_after_the_other():
     assert np.abs(out - np.clip(image, 0, 255)).max() <= 1
 
 
+def test_a_tone_curve_keeps_the_order_of_levels_and_clips_as_much_as_it_says():
+    picture = np.random.default_rng(0).permutation(np.repeat(np.arange(40, 200), 30)).reshape(60, 80)
+    picture = picture.astype(np.uint8)[:, :, None].repeat(3, 2)
+    outs = drawn(picture, 200, tone=1.0)
+    for out in outs:
+        curve = np.array([np.unique(out[picture == level]) for level in range(40, 200)])  # ragged if a level became two
+        assert (np.diff(curve[:, 0].astype(int)) >= 0).all()
+        assert (out == 0).mean() < 0.09  # 5 % of 300 pixels, which are what is looked at
+        assert (out == 255).mean() < 0.15
+    middles = np.array([np.median(out) for out in outs])
+    assert middles.min() < 90 < 150 < middles.max()  # darker and brighter than 119
+    assert max((out == 0).mean() for out in outs) > 0.02
+
+
+def test_shade_takes_the_same_part_of_the_light_of_every_channel_and_nothing_elsewhere():
+    picture = np.full((60, 80, 3), (240, 160, 80), np.uint8)
+    left = np.stack(drawn(picture, 200, shade=1.0)) / picture
+    assert np.abs(left - left[..., :1]).max() < 0.01  # rounded levels
+    assert 0.24 < left.min() < 0.3
+    assert left.max() == 1
+    deepest = left.min((1, 2, 3))
+    assert (deepest < 0.76).mean() > 0.8  # small ones are soft all over, some lie outside
+    assert 0.2 < (left == 1).mean() < 0.8
+    shaded = [not np.array_equal(out, picture) for out in drawn(picture, 400, shade=0.5)]
+    assert 0.4 < np.mean(shaded) < 0.6
+
+
 def test_thermal_jitter_is_a_gain_and_an_offset():
     ramp = np.tile(np.arange(60, 160, dtype=np.uint8), (10, 1))[:, :, None]
     planes = {"thermal": ramp, "labels": np.zeros((10, 100, 1), np.uint8)}
@@ -237,6 +266,8 @@ EVERYTHING = AugmentationSettings(
     blur=0.5,
     photometric=1.0,
     color_jitter=1.0,
+    tone=1.0,
+    shade=0.5,
     thermal_jitter=1.0,
     lidar_thinning=0.5,
     sensor_dropout=0.5,
