@@ -36,7 +36,7 @@ def over_windows(
 
     Args:
         run: inputs of one window to its scores (B, K, h/s, w/s), s a divisor of `CELL`.
-        inputs: modality to (B, C, H, W), H and W multiples of `CELL`. Where a window is larger, it is cut to the image.
+        inputs: modality to (B, C, H, W), H and W multiples of s. Where a window is larger, it is cut to the image.
         windows: size and stride.
 
     Returns:

@@ -198,7 +198,7 @@ def _own_features() -> nn.Module:
 
 
 def latent_score(
-    stage: nn.Module, data: SampleSource, sensors: tuple[str, ...], fabric: Fabric, embeddings: object = None
+    stage: nn.Module, data: SampleSource, sensors: tuple[str, ...], fabric: Fabric, *_: object
 ) -> dict[str, float]:
     """Return how well pictures are rebuilt.
 

@@ -93,7 +93,7 @@ class Task:
 
     objective: Objective
     score: Callable[..., dict[str, float]]
-    """(network, data, sensors, fabric, embeddings) to a row of the log, what counts first: more is better."""
+    """(network, data, sensors, fabric, embeddings, windows) to a row of the log, what counts first: more is better."""
 
 
 TASKS: Mapping[str, Task] = {

@@ -58,7 +58,8 @@ class DataSettings(BaseModel):
     )
     windows: Windows | None = Field(
         None,
-        description="Windows (size, stride) in which images are seen where the weights are used (in training: crop).",
+        description="Windows (size, stride) in which images are seen in validation and where the weights are used; "
+        "training sees crops.",
     )
 
     @model_validator(mode="after")
@@ -209,8 +210,11 @@ class Recipe(BaseModel):
     def _embeddings_come_again(self) -> Recipe:
         still = AugmentationSettings(flip=self.augmentation.flip)
         whole = all(p.crop == self.data.size and p.resize in (None, (1.0, 1.0)) for p in self.phases)
+        whole = whole and self.data.windows is None
         if self.cache_embeddings and not (whole and self.augmentation == still):
-            raise ValueError("cache_embeddings wants whole images: crop as data.size, no augmentation but flip")
+            raise ValueError(
+                "cache_embeddings wants whole images: crop as data.size, no windows, no augmentation but flip"
+            )
         return self
 
     def steps_of(self, samples: int) -> tuple[int, ...]:

@@ -238,7 +238,8 @@ class Trainer:
     def validate(self, data: SampleSource) -> None:
         """Score the weights that would be kept, write the row, and keep them where they are the best so far."""
         state = self.state
-        scores = self.task.score(state.kept, data, self.recipe.sensors, self.fabric, self.embeddings)
+        recipe = self.recipe
+        scores = self.task.score(state.kept, data, recipe.sensors, self.fabric, self.embeddings, recipe.data.windows)
         score = next(iter(scores.values()))
         if self.fabric.is_global_zero:
             if score > state.best_score:

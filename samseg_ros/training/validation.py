@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from lightning_fabric import Fabric
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from samseg_ros.errors import SamsegError
 from samseg_ros.evaluation.metrics import miou
+from samseg_ros.models.windows import Windows, over_windows
 from samseg_ros.training.batches import SampleSource, plain_batches
 from samseg_ros.training.embeddings import EmbeddingCache
 from samseg_ros.training.fabric import reduced
@@ -24,11 +26,13 @@ def segmentation_score(
     sensors: tuple[str, ...],
     fabric: Fabric,
     embeddings: EmbeddingCache | None = None,
+    windows: Windows | None = None,
 ) -> dict[str, float]:
     """Return mIoU (%) at the samples' own size; classes absent from all of them do not count.
 
     Args:
         embeddings: of the network's frozen encoder, where they are kept.
+        windows: in which images are seen, as where the weights are used; not beside embeddings.
 
     Raises:
         SamsegError: there is no sample, or no labelled pixel.
@@ -39,7 +43,8 @@ def segmentation_score(
         for batch in plain_batches(data, sensors, VALIDATION_BATCH, fabric.global_rank, fabric.world_size):
             batch = batch.to(fabric.device)
             batch = embeddings.attach(batch) if embeddings else batch
-            logits = network(batch.inputs, batch.present, **batch.extras)
+            run = partial(network, present=batch.present, **batch.extras)
+            logits = run(batch.inputs) if windows is None else over_windows(run, batch.inputs, windows)
             k = logits.shape[1]
             valid = batch.labels != UNLABELLED
             pairs = torch.bincount(batch.labels[valid] * k + logits.argmax(1)[valid], minlength=k * k)
