@@ -43,20 +43,14 @@ def export(
     from samseg_ros.config import from_flat
     from samseg_ros.models import load_model
     from samseg_ros.models.export import Plan, export_model
-    from samseg_ros.pipeline import network_size
+    from samseg_ros.pipeline import given_size
     from samseg_ros.runtime import choose_device
 
     camera_size = _size(size)
     choose_device(device)
     with err.status("loading the model …") as status:
         loaded = load_model(from_flat(_settings(model, preset, checkpoint), source="command line").model)
-        spec = loaded.spec
-        if spec.windows:
-            raise SamsegError(
-                "these weights see images in windows, an exported network sees one size; take windows out of model.yaml"
-            )
-        input_size = spec.pad_to or network_size(camera_size, spec.input_pixels, spec.squash_to)
-        plan = Plan(kind, camera_size, input_size, precision, device)
+        plan = Plan(kind, camera_size, given_size(loaded.spec, camera_size), precision, device)
         exported = export_model(loaded, folder, plan, lambda stage: status.update(f"{stage} …"))
     _show(exported, folder, plan)
 
@@ -68,8 +62,9 @@ def _show(exported: Exported, folder: Path, plan: Plan) -> None:
     for name, count in exported.files.items():
         out.print(f"  {name}: {count / 1e6:.2f} MB", highlight=False)
     (height, width), (h, w), spec = plan.camera_size, plan.input_size, exported.spec
+    seen = f"{'in windows of' if spec.windows else 'at'} {h}x{w}"
     out.print(
-        f"written: {folder}, for cameras of {height}x{width}, which the network sees at {h}x{w}; largest difference "
+        f"written: {folder}, for cameras of {height}x{width}, which the network sees {seen}; largest difference "
         f"from the model: {exported.difference:.1e} of its largest logit (allowed: {TOLERANCE[plan.precision]:.0e})",
         highlight=False,
         soft_wrap=True,

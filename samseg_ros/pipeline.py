@@ -130,8 +130,8 @@ class Pipeline:
             InputError: the camera image cannot be used, or is not of the size that the network was exported for.
         """
         size = self._own_size(frame)
-        if self._run.artefact and (self._spec.pad_to or size) != self._run.artefact.input_size:
-            raise _not_exported_for(self._run.artefact, frame.size, size)
+        if self._run.artefact and (given := given_size(self._spec, frame.size)) != self._run.artefact.input_size:
+            raise _not_exported_for(self._run.artefact, frame.size, given)
         config = self._sensing
         inputs: dict[str, NDArray[np.float32]] = {}
         problems: dict[str, str] = {}
@@ -219,6 +219,18 @@ def network_size(
     return height, width
 
 
+def given_size(spec: ModelSpec, camera_size: tuple[int, int]) -> tuple[int, int]:
+    """Return the (h, w) that the network is given at once of a camera's (H, W): padded, or one window.
+
+    Raises:
+        InputError: as `network_size`.
+    """
+    height, width = spec.pad_to or network_size(camera_size, spec.input_pixels, spec.squash_to)
+    if spec.windows:
+        return min(height, spec.windows.size[0]), min(width, spec.windows.size[1])
+    return height, width
+
+
 def _network_side(side: int, scale: float) -> int:
     near, most = round(side * scale / SIDE_MULTIPLE), side // SIDE_MULTIPLE
     return max(SMALLEST_SIDE, min(near, most) * SIDE_MULTIPLE)
@@ -235,7 +247,7 @@ def _picture(planes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.u
 
 
 def _refuse_contradiction(artefact: Artefact, spec: ModelSpec) -> None:
-    size = spec.pad_to or network_size(artefact.camera_size, spec.input_pixels, spec.squash_to)
+    size = given_size(spec, artefact.camera_size)
     if size != artefact.input_size:
         raise SamsegError(
             f"model.yaml contradicts itself: cameras of {artefact.camera_size} are seen at {size} with input_pixels "

@@ -129,8 +129,6 @@ class ModelSpec(BaseModel):
         ways = [name for name in ("squash_to", "pad_to", "windows") if getattr(self, name) is not None]
         if len(ways) > 1:
             raise ValueError(f"expected one of squash_to, pad_to and windows, got {' and '.join(ways)}")
-        if self.artefact is not None and self.windows is not None:
-            raise ValueError("expected no windows beside an exported network, which has one size")
         return self
 
 

@@ -26,8 +26,9 @@ from samseg_ros.models import export as export_module
 from samseg_ros.models.artefact import ON_CPU, ON_GPU, ExportedNetwork, providers
 from samseg_ros.models.export import Plan, export_model, sensor_sets
 from samseg_ros.models.exported_program import load_program
+from samseg_ros.models.windows import Windows
 from samseg_ros.networks.convnext_stem import StemShape
-from samseg_ros.pipeline import Pipeline
+from samseg_ros.pipeline import Pipeline, given_size
 from samseg_ros.runtime import Runner
 from samseg_ros.types import Frame
 
@@ -169,6 +170,32 @@ def test_a_frame_of_another_size_is_refused_and_never_squashed(folder: Path) -> 
         "camera image: expected a size that the network sees at 64x96, for which it was exported, got 96x80, which "
         "it would see at 96x64; export it for this camera, by the command that made it with --size 96x80"
     )
+
+
+class Centred(Mean):
+    """What a pixel scores depends on all that is seen with it."""
+
+    def coarse_logits(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> Tensor:
+        scores = super().coarse_logits(inputs, present)
+        return scores - scores.mean((2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize("camera", [SIZE, (128, 96)])
+def test_weights_that_see_windows_are_exported_as_one_window_for_every_camera(
+    camera: tuple[int, int], mean: LoadedModel, tmp_path: Path
+) -> None:
+    windows = Windows(size=(64, 64), stride=(32, 32))
+    model = replace(mean, network=Centred().eval(), spec=mean.spec.model_copy(update={"windows": windows}))
+    assert given_size(model.spec, camera) == (64, 64)
+    export_model(model, tmp_path / "out", plan("torch", input_size=given_size(model.spec, SIZE)))
+    noise = np.random.default_rng(0).integers(0, 99, (*camera, 3), np.uint8)
+    slope = np.add.outer(*(np.linspace(0, 75, side).astype(np.uint8) for side in camera))
+    frame = Frame(noise + slope[:, :, None])  # no window as bright as the next
+    config = from_flat({"model.precision": "fp32", "model.device": "cpu"})
+    exact, found = Pipeline(model, config)(frame), Pipeline(opened(tmp_path / "out"), config)(frame)
+    np.testing.assert_allclose(found.logits, exact.logits, atol=1e-5)
+    whole = Pipeline(replace(model, spec=mean.spec), config)(frame)
+    assert np.abs(whole.logits - exact.logits).max() > 0.01
 
 
 def test_the_folder_says_what_it_is(folder: Path) -> None:
