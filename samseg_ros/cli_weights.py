@@ -17,6 +17,7 @@ from samseg_ros.progress import bar
 
 if TYPE_CHECKING:
     from samseg_ros.models import ModelSpec
+    from samseg_ros.models.artefact import Artefact
 
 out = Console()
 app = typer.Typer(help="Bring in, make up, install, list, fetch and describe weights.", no_args_is_help=True)
@@ -124,16 +125,15 @@ def list_(
     from samseg_ros.models import SPEC_FILE
     from samseg_ros.resources import installed_models_dir, models_dir
 
-    table = Table(
-        Column("folder", overflow="fold", min_width=25), Column("weights", overflow="fold"), show_lines=True
-    )  # 80 columns do
+    name = Column("folder", overflow="fold", min_width=min(25, out.width // 3))
+    table = Table(name, Column("weights", overflow="fold"), show_lines=True)  # 80 columns do
     installed = installed_models_dir()
     for root in (models_dir(), *([installed] if installed.is_dir() else []), *folder):
         if not root.is_dir():
             raise SamsegError(f"no folder {root} to look for {SPEC_FILE} in")
         for path in sorted(root.rglob(SPEC_FILE)):
             shown = path.parent if root == installed else path.parent.relative_to(root.parent)
-            table.add_row(escape(str(shown)), escape(_facts(path)))
+            table.add_row(escape(str(shown)), _facts(path))
     out.print(table)
 
 
@@ -197,21 +197,30 @@ def card(
 def _facts(path: Path) -> str:
     """Return what one model.yaml says in four lines, or what is wrong with it."""
     from samseg_ros.models import read_spec
-    from samseg_ros.models.card import file_facts
 
     try:
         spec = read_spec(path)
     except SamsegError as error:
-        return str(error)
-    weights = path.parent / spec.weights
-    try:
-        facts = file_facts(weights)
-        size = f"{facts.parameters / 1e6:.1f}M parameters, {facts.megabytes:.1f} MB"
-    except SamsegError:
-        size = "damaged" if weights.exists() else "missing"
+        return f"[red]{escape(str(error))}[/]"
     sees = f"{', '.join(spec.modalities)} → {spec.labels}"
     about = "; ".join(filter(None, (spec.data, spec.licence)))
-    return "\n".join((_named(spec), sees, f"{size}; sha256 {spec.sha256[:SHORT_DIGEST]}", about))
+    size = _size_of(path.parent / spec.weights, spec.artefact)
+    return escape("\n".join((_named(spec), sees, f"{size}; sha256 {spec.sha256[:SHORT_DIGEST]}", about)))
+
+
+def _size_of(weights: Path, artefact: Artefact | None) -> str:
+    from samseg_ros.models.card import file_facts
+
+    if not weights.exists():
+        return "missing"
+    if artefact is not None:
+        (h, w), megabytes = artefact.input_size, weights.stat().st_size / 1e6
+        return f"exported ({artefact.format}, sees {h}x{w} at once), {megabytes:.1f} MB"
+    try:
+        facts = file_facts(weights)
+    except SamsegError:
+        return "damaged"
+    return f"{facts.parameters / 1e6:.1f}M parameters, {facts.megabytes:.1f} MB"
 
 
 def _named(spec: ModelSpec) -> str:

@@ -83,7 +83,7 @@ def gray(values: NDArray[np.generic], low: float = 0.0, high: float = 1.0) -> Im
 
 def legend(labels: LabelSet, width: int) -> Image:
     """Return a strip of ``width`` pixels with a swatch and the name of every class, in as many rows as needed."""
-    unit = max(1.0, width / 1100)  # pages show wide sheets reduced
+    unit = _unit(width)
     row, swatch, gap, scale = round(22 * unit), round(14 * unit), round(6 * unit), 0.45 * unit
     places, x, y = [], 6, 0
     for name in labels.names:
@@ -122,8 +122,11 @@ def contact_sheet(images: Sequence[Image], captions: Sequence[str], columns: int
             remedy="pass lists of the same length",
         )
     height, width = images[0].shape[:2]
-    cells = [_captioned(_fit(image, height, width), caption) for image, caption in zip(images, captions, strict=True)]
-    columns = max(1, min(columns, len(cells)))
+    columns = max(1, min(columns, len(images)))
+    unit = _unit(columns * width)
+    cells = [
+        _captioned(_fit(image, height, width), caption, unit) for image, caption in zip(images, captions, strict=True)
+    ]
     cells += [np.full_like(cells[0], _PAPER[0])] * (-len(cells) % columns)
     return np.vstack([np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)])
 
@@ -147,10 +150,16 @@ def _fit(image: Image, height: int, width: int) -> Image:
     return cell
 
 
-def _captioned(image: Image, caption: str) -> Image:
-    unit = max(1.0, image.shape[1] / 360)  # legible where a page shows the sheet at half its size
+def _unit(width: int) -> float:
+    """By how much text grows on a picture of that width: pages show wide ones reduced."""
+    return max(1.0, width / 1100)
+
+
+def _captioned(image: Image, caption: str, unit: float) -> Image:
     bar = np.full((round(24 * unit), image.shape[1], 3), _PAPER, np.uint8)
-    scale = 0.5 * min(unit, (image.shape[1] - 12) / max(1, _text_width(caption, 0.5)))
+    scale = 0.5 * unit
+    for _ in range(3):  # the width of a text is not quite proportional to its scale
+        scale *= min(1.0, (image.shape[1] - 12) / max(1, _text_width(caption, scale)))
     _write(bar, caption, (6, round(17 * unit)), max(scale, 0.25))
     return np.vstack([bar, image])
 

@@ -131,7 +131,7 @@ class Pipeline:
         """
         size = self._own_size(frame)
         if self._run.artefact and (given := given_size(self._spec, frame.size)) != self._run.artefact.input_size:
-            raise _not_exported_for(self._run.artefact, frame.size, given)
+            raise _not_exported_for(self._run.artefact, frame.size, _seen(self._spec, given))
         config = self._sensing
         inputs: dict[str, NDArray[np.float32]] = {}
         problems: dict[str, str] = {}
@@ -250,17 +250,21 @@ def _refuse_contradiction(artefact: Artefact, spec: ModelSpec) -> None:
     size = given_size(spec, artefact.camera_size)
     if size != artefact.input_size:
         raise SamsegError(
-            f"model.yaml contradicts itself: cameras of {artefact.camera_size} are seen at {size} with input_pixels "
-            f"{spec.input_pixels}, but input_size is {artefact.input_size}; export the network again"
+            f"model.yaml contradicts itself: cameras of {artefact.camera_size} are seen {_seen(spec, size)} with "
+            f"input_pixels {spec.input_pixels}, but input_size is {artefact.input_size}; export the network again"
         )
 
 
-def _not_exported_for(artefact: Artefact, camera_size: tuple[int, int], size: tuple[int, int]) -> InputError:
+def _seen(spec: ModelSpec, size: tuple[int, int]) -> str:
+    return f"{'in windows of' if spec.windows else 'at'} {size[0]}x{size[1]}"
+
+
+def _not_exported_for(artefact: Artefact, camera_size: tuple[int, int], seen: str) -> InputError:
     (h, w), (height, width) = artefact.input_size, camera_size
     return InputError(
         "camera image",
-        expected=f"a size that the network sees at {h}x{w}, for which it was exported",
-        got=f"{height}x{width}, which it would see at {size[0]}x{size[1]}",
+        expected=f"a size of which the network is given {h}x{w}, for which it was exported",
+        got=f"{height}x{width}, which it would see {seen}",
         remedy=f"export it for this camera, by the command that made it with --size {height}x{width}",
     )
 

@@ -72,6 +72,9 @@ def test_a_folder_of_weights_becomes_one_that_takes_its_place(weights: Path, tmp
     frame = Frame(np.random.default_rng(0).integers(0, 255, (128, 192, 3), np.uint8))
     exact, found = (Pipeline.from_config(config_of_weights(str(path)))(frame) for path in (weights, out))
     np.testing.assert_allclose(found.logits, exact.logits, atol=1e-4)
+    listed = CliRunner().invoke(app, ["weights", "list", "--folder", str(tmp_path)]).output
+    assert "exported (torch, sees 64x96 at once), " in " ".join(listed.replace("│", " ").split())
+    assert "damaged" not in listed
 
 
 def test_wrong_arguments_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:

@@ -112,6 +112,15 @@ def test_a_contact_sheet_has_its_images_in_rows_under_their_captions() -> None:
     assert len(np.unique(sheet[:caption, :60])) > 1, "the caption is written"
 
 
+@pytest.mark.parametrize("width", [640, 1280, 1920, 3840])
+@pytest.mark.parametrize("length", [30, 52, 80])
+def test_a_caption_ends_within_its_picture(width: int, length: int) -> None:
+    caption = ("mm_sam_adapter rgb thermal lidar 45.3 % mIoU at night, " * 2)[: length - 1] + "W"
+    sheet = contact_sheet([np.zeros((8, width, 3), np.uint8)], [caption], columns=1)[:-8]
+    assert (sheet[:, -3:] == sheet[0, 0]).all()
+    assert (sheet[:, 6:60] != sheet[0, 0]).any()
+
+
 def test_images_of_other_sizes_are_fitted_into_the_cell_with_their_aspect() -> None:
     wide = np.full((20, 120, 3), 200, np.uint8)
     sheet = contact_sheet([np.zeros((40, 60, 3), np.uint8), wide], ["a", "b"], columns=2)

@@ -59,8 +59,8 @@ class AugmentationSettings(BaseModel):
     )
     tone: Share = Field(
         0.0,
-        description="Strength of another camera's tone curve, in every sample (RGB only); 1: up to 5 % of the levels "
-        "become black and 10 % white, gamma 0.6 to 1.7 between them.",
+        description="Strength of another camera's tone curve, in every sample (RGB only); 1: up to 5 % of all "
+        "channels' levels become black and 10 % white, gamma 0.6 to 1.7 between them.",
     )
     shade: Share = Field(
         0.0,
@@ -279,7 +279,8 @@ def _bend(rgb: NDArray[np.uint8], strength: float, rng: np.random.Generator) -> 
     lowest, highest = np.percentile(rgb[::4, ::4], [5, 90])
     black, white = strength * rng.random() * lowest, 255 - strength * rng.random() * (255 - highest)
     gamma = 1.7 ** (strength * rng.uniform(-1, 1))
-    curve = np.clip((np.arange(256) - black) / max(white - black, 1), 0, 1) ** gamma
+    black = min(black, white - 1)  # a picture may be white all over
+    curve = np.clip((np.arange(256) - black) / (white - black), 0, 1) ** gamma
     return _levels(cv2.LUT(rgb, np.round(255 * curve).astype(np.uint8)))
 
 

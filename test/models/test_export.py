@@ -167,8 +167,8 @@ def test_a_frame_of_another_size_is_refused_and_never_squashed(folder: Path) -> 
     with pytest.raises(InputError) as error:
         segment(Frame(np.zeros((96, 80, 3), np.uint8)))  # scale 0.894: 85.9 x 71.6
     assert str(error.value) == (
-        "camera image: expected a size that the network sees at 64x96, for which it was exported, got 96x80, which "
-        "it would see at 96x64; export it for this camera, by the command that made it with --size 96x80"
+        "camera image: expected a size of which the network is given 64x96, for which it was exported, got 96x80, "
+        "which it would see at 96x64; export it for this camera, by the command that made it with --size 96x80"
     )
 
 
