@@ -40,7 +40,7 @@ demo: $(STAMP) ## generate a recording, send it through the live node, score it,
 
 # Weights that the data's licence keeps out of the package. DATA is the folder of the download.
 CAMVID_OUT := runs/ad_sam_camvid
-camvid: $(STAMP) ## train AD-SAM on CamVid (DATA=FOLDER; two to four hours), score it, install it for --model ad_sam
+camvid: $(STAMP) ## train AD-SAM on CamVid (DATA=FOLDER; one and a half to four hours), score it, install it for --model ad_sam
 	@test -n "$(DATA)" || { echo "Say where CamVid is: make camvid DATA=FOLDER (samseg datasets shows where to get it)" >&2; exit 1; }
 	$(BIN)/samseg train --recipe ad_sam_camvid --data "$(DATA)" --out $(CAMVID_OUT)/first $(ARGS)
 	$(BIN)/samseg train --recipe ad_sam_camvid_mix --data "$(DATA)" --out $(CAMVID_OUT) --set start_from=$(CAMVID_OUT)/first/model $(ARGS)
