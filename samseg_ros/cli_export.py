@@ -58,14 +58,15 @@ def export(
 def _show(exported: Exported, folder: Path, plan: Plan) -> None:
     from samseg_ros.config import model_settings
     from samseg_ros.models.export import TOLERANCE
+    from samseg_ros.pipeline import seen_as
 
     for name, count in exported.files.items():
         out.print(f"  {name}: {count / 1e6:.2f} MB", highlight=False)
-    (height, width), (h, w), spec = plan.camera_size, plan.input_size, exported.spec
-    seen = f"{'in windows of' if spec.windows else 'at'} {h}x{w}"
+    (height, width), spec = plan.camera_size, exported.spec
     out.print(
-        f"written: {folder}, for cameras of {height}x{width}, which the network sees {seen}; largest difference "
-        f"from the model: {exported.difference:.1e} of its largest logit (allowed: {TOLERANCE[plan.precision]:.0e})",
+        f"written: {folder}, for cameras of {height}x{width}, which the network sees {seen_as(spec, plan.input_size)}; "
+        f"largest difference from the model: "
+        f"{exported.difference:.1e} of its largest logit (allowed: {TOLERANCE[plan.precision]:.0e})",
         highlight=False,
         soft_wrap=True,
     )

@@ -131,7 +131,7 @@ class Pipeline:
         """
         size = self._own_size(frame)
         if self._run.artefact and (given := given_size(self._spec, frame.size)) != self._run.artefact.input_size:
-            raise _not_exported_for(self._run.artefact, frame.size, _seen(self._spec, given))
+            raise _not_exported_for(self._run.artefact, frame.size, seen_as(self._spec, given))
         config = self._sensing
         inputs: dict[str, NDArray[np.float32]] = {}
         problems: dict[str, str] = {}
@@ -231,6 +231,11 @@ def given_size(spec: ModelSpec, camera_size: tuple[int, int]) -> tuple[int, int]
     return height, width
 
 
+def seen_as(spec: ModelSpec, size: tuple[int, int]) -> str:
+    """Say how the network sees images of which it is given (h, w) at once (`given_size`)."""
+    return f"{'in windows of' if spec.windows else 'at'} {size[0]}x{size[1]}"
+
+
 def _network_side(side: int, scale: float) -> int:
     near, most = round(side * scale / SIDE_MULTIPLE), side // SIDE_MULTIPLE
     return max(SMALLEST_SIDE, min(near, most) * SIDE_MULTIPLE)
@@ -250,13 +255,9 @@ def _refuse_contradiction(artefact: Artefact, spec: ModelSpec) -> None:
     size = given_size(spec, artefact.camera_size)
     if size != artefact.input_size:
         raise SamsegError(
-            f"model.yaml contradicts itself: cameras of {artefact.camera_size} are seen {_seen(spec, size)} with "
+            f"model.yaml contradicts itself: cameras of {artefact.camera_size} are seen {seen_as(spec, size)} with "
             f"input_pixels {spec.input_pixels}, but input_size is {artefact.input_size}; export the network again"
         )
-
-
-def _seen(spec: ModelSpec, size: tuple[int, int]) -> str:
-    return f"{'in windows of' if spec.windows else 'at'} {size[0]}x{size[1]}"
 
 
 def _not_exported_for(artefact: Artefact, camera_size: tuple[int, int], seen: str) -> InputError:

@@ -58,9 +58,8 @@ class DataSettings(BaseModel):
     )
     windows: Windows | None = Field(
         None,
-        description="Windows (size, stride) in which images are seen where the weights are used, and "
-        "in validation (of samples at data.size); "
-        "training sees crops.",
+        description="Windows (size, stride) in which images are seen where the weights are used, and in "
+        "validation (of samples at data.size); training sees crops.",
     )
 
     @model_validator(mode="after")
