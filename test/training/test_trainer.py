@@ -79,6 +79,21 @@ def curve(folder):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in read_log(folder)]
 
 
+def test_a_run_is_validated_in_the_windows_of_its_weights(tmp_path):
+    seen = set()
+
+    class Records(TwoLayers):
+        def forward(self, inputs, present=None):
+            seen.add(tuple(inputs["rgb"].shape[2:]))
+            return super().forward(inputs)
+
+    wide = Cache({name: np.concatenate([plane] * 2, 2) for name, plane in toy_cache(2).arrays.items()})
+    windows = {"size": [64, 64], "stride": [64, 32]}
+    recipe = toy_recipe(data={"windows": windows}, phases=[{"steps": 1, "batch": 2, "crop": [64, 64]}])
+    train(Records(), recipe, toy_cache(), wide, 2, tmp_path, None)
+    assert seen == {(64, 64)}
+
+
 def test_the_loop_improves_on_its_start_and_keeps_its_recipe(tmp_path):
     recipe = toy_recipe()
     fit(recipe, tmp_path)
